@@ -1,0 +1,131 @@
+/* counters.h: what is measured: one row of words per slot, written by the process in the slot only (plain stores), read by the admin process.
+ *
+ * Counters survive a process: when the master reaps a slot it folds them into the row of totals (TOTALS_ROW) and clears the slot's row. A reader
+ * that adds all rows sees each count once (folding is done between two stores of `folding`, a sequence word: read again if it was odd or
+ * changed). Gauges of a dead slot are cleared. */
+#ifndef PEAL_SHM_COUNTERS_H
+#define PEAL_SHM_COUNTERS_H
+
+#include "shm/region.h"
+
+enum counter {
+    COUNT_ACCEPTED = 0,          /* clients that became one */
+    COUNT_REFUSED_HOST_LIMIT,
+    COUNT_REFUSED_WORKER_LIMIT,
+    COUNT_REFUSED_IP_LIMIT,
+    COUNT_REFUSED_RATE,
+    COUNT_REFUSED_PENDING,
+    COUNT_REFUSED_MEMORY,
+    COUNT_REFUSED_DRAINING,
+    COUNT_REFUSED_ORIGIN,
+    COUNT_CLOSE_FIRST,           /* ... + enum close_reason */
+    COUNT_CLOSE_LAST = COUNT_CLOSE_FIRST + 31,
+    COUNT_SESSION_UNKNOWN,
+    COUNT_MESSAGES_RECEIVED,
+    COUNT_EVENTS_UNHANDLED,
+    COUNT_DELIVERIES,            /* frames handed to the kernel for clients from the ring */
+    COUNT_SENDS,                 /* send requests */
+    COUNT_BYTES_RECEIVED,
+    COUNT_BYTES_SENT,
+    COUNT_RING_RECORDS,
+    COUNT_RING_LAPPED,
+    COUNT_SLOW_CLOSE,
+    COUNT_SLOW_DROP,
+    COUNT_HANDOFF_PLACEMENT,
+    COUNT_WS_DROPPED,            /* events for /ws that are no single `message` */
+    COUNT_RECV_ENOBUFS,
+    COUNT_SEND_SHORT,
+    COUNT_SEND_AGAIN,
+    COUNT_ENTERS,
+    COUNT_BELLS_RUNG,
+    COUNT_BELLS_SPARED,
+    COUNT_INBOUND_EVICTED,
+    COUNT_REDIS_DROPPED_UNDECODABLE,
+    COUNT_REDIS_DROPPED_TOO_BIG,
+    COUNT_REDIS_DROPPED_DISCONNECTED,
+    COUNT_REDIS_DROPPED_BUFFER,
+    COUNT_REDIS_DROPPED_LAPPED,
+    COUNT_REDIS_TRUNCATED_SOCKETS,
+    COUNT_REDIS_TRUNCATED_ROOMS,
+    COUNT_REDIS_PUBLISHED,
+    COUNT_REDIS_RECEIVED,
+    COUNT_FORCED_CLOSES,
+    COUNTERS
+};
+
+/* Why a client's connection ended: label `reason` of peal_closes_total. Socket.IO's reasons first. */
+enum close_reason {
+    CLOSE_TRANSPORT_CLOSE = 0,
+    CLOSE_TRANSPORT_ERROR,
+    CLOSE_PING_TIMEOUT,
+    CLOSE_PARSE_ERROR,
+    CLOSE_FORCED_CLOSE,
+    CLOSE_FORCED_SERVER_CLOSE,
+    CLOSE_CLIENT_NAMESPACE_DISCONNECT,
+    CLOSE_SERVER_NAMESPACE_DISCONNECT,
+    CLOSE_SERVER_SHUTTING_DOWN,
+    CLOSE_SLOW_CONSUMER,
+    CLOSE_DRAIN,
+    CLOSE_TOO_BIG,
+    CLOSE_PROTOCOL_ERROR,
+    CLOSE_WORKER_DIED,
+    CLOSE_HOST_STOP,
+    CLOSE_MEMORY,
+    CLOSE_MESSAGE_TIMEOUT,
+    CLOSE_POLICY,
+    CLOSE_REASONS
+};
+const char *close_reason_name(enum close_reason reason); /* snake_case */
+
+enum gauge {
+    GAUGE_CONNECTIONS_WEBSOCKET = 0, /* Socket.IO and plain */
+    GAUGE_CONNECTIONS_POLLING,
+    GAUGE_PENDING,
+    GAUGE_ROOMS,
+    GAUGE_OUTQ_BYTES,
+    GAUGE_INBOUND_BYTES,
+    GAUGE_SESSIONS_USED,
+    GAUGES
+};
+
+enum histogram { HISTOGRAM_BROADCAST = 0, HISTOGRAM_PING_RTT, HISTOGRAM_LOOP, HISTOGRAMS };
+#define HISTOGRAM_BUCKETS 24 /* upper bounds: 10 us * 2^i; the last is infinite */
+
+struct shm_histogram {
+    uint64_t buckets[HISTOGRAM_BUCKETS]; /* not cumulative */
+    uint64_t sum_us;
+};
+
+struct shm_counters {
+    SHM_LINE uint64_t folding; /* totals row only */
+    uint64_t accepted_before;  /* COUNT_ACCEPTED of the slot's earlier processes; the master's, and not part of any sum of rows */
+    uint64_t counters[COUNTERS];
+    uint64_t gauges[GAUGES];
+    struct shm_histogram histograms[HISTOGRAMS];
+    uint32_t sockets[NAMESPACES_MAX]; /* gauge: Socket.IO sockets and plain clients by namespace index */
+};
+#define TOTALS_ROW PEAL_SLOTS_ALL
+
+/* For the process's own row. */
+static inline void count_add(struct shm_counters *row, enum counter which, uint64_t n)
+{
+    __atomic_store_n(&row->counters[which], row->counters[which] + n, __ATOMIC_RELAXED);
+}
+static inline void gauge_set(struct shm_counters *row, enum gauge which, uint64_t value)
+{
+    __atomic_store_n(&row->gauges[which], value, __ATOMIC_RELAXED);
+}
+void histogram_add(struct shm_counters *row, enum histogram which, uint64_t us);
+
+/* Master, reaping a slot: what it had accepted and not closed is counted as CLOSE_WORKER_DIED, counters go into the totals, gauges to 0. */
+void counters_fold(struct region *region, uint32_t slot);
+
+/* A consistent sum over all rows. */
+struct counters_sum {
+    uint64_t counters[COUNTERS];
+    struct shm_histogram histograms[HISTOGRAMS];
+    uint64_t accepted[PEAL_SLOTS_ALL]; /* COUNT_ACCEPTED by slot, its dead processes included */
+};
+void counters_read(const struct region *region, struct counters_sum *sum);
+
+#endif

@@ -1,0 +1,74 @@
+/* directory.c: member counts per bucket in private memory, one bit per worker and bucket in shared
+ * memory.
+ *
+ * Invariant: a worker's bit of a bucket is set exactly while its count is not zero. Every word is
+ *            shared by all workers, so bits change by locked or/and only; those are full fences
+ *            too: a join whose bit is set before the worker looks at the ring again cannot be
+ *            missed by a producer that committed later (directory_members comes after that
+ *            producer's own fence).
+ * Why:       a bucket can hold several rooms (a hash collision): the bit then wakes a worker for
+ *            nothing, which costs a wake and nothing else, for names decide on delivery. */
+#include "shm/directory.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "shm/atomic.h"
+
+struct directory {
+    struct region *region;
+    uint64_t bit;
+    uint32_t n_members[DIRECTORY_BUCKETS];
+};
+
+struct directory *directory_new(struct region *region)
+{
+    struct directory *d;
+
+    assert(region->self < PEAL_SLOTS);
+    d = calloc(1, sizeof *d);
+    if (d == NULL)
+        return NULL;
+    d->region = region;
+    d->bit = 1ull << region->self;
+    return d;
+}
+
+void directory_free(struct directory *d)
+{
+    free(d);
+}
+
+void directory_enter(struct directory *d, uint32_t bucket)
+{
+    assert(bucket < DIRECTORY_BUCKETS);
+    assert(d->n_members[bucket] < UINT32_MAX);
+    if (d->n_members[bucket]++ == 0)
+        shm_or_u64(&d->region->directory[bucket], d->bit);
+}
+
+void directory_leave(struct directory *d, uint32_t bucket)
+{
+    assert(bucket < DIRECTORY_BUCKETS);
+    assert(d->n_members[bucket] > 0);
+    if (--d->n_members[bucket] == 0)
+        shm_and_u64(&d->region->directory[bucket], ~d->bit);
+}
+
+uint64_t directory_members(const struct region *region, uint32_t bucket)
+{
+    assert(bucket < DIRECTORY_BUCKETS);
+    return shm_load_u64(&region->directory[bucket]);
+}
+
+void directory_clear(struct region *region, uint32_t slot)
+{
+    uint64_t bit;
+
+    assert(slot < PEAL_SLOTS);
+    bit = 1ull << slot;
+    for (uint32_t bucket = 0; bucket < DIRECTORY_BUCKETS; bucket++)
+        if (shm_load_u64(&region->directory[bucket]) &
+            bit) /* nobody sets it: its process is dead */
+            shm_and_u64(&region->directory[bucket], ~bit);
+}

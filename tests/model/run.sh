@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Runs the Spin model checker on the two models of the ring: the small configurations, which must hold, and the planted
+# mistakes that small configurations find. `run.sh soak` (or PEAL_SOAK=1) runs the large ones instead: minutes and gigabytes.
+# The tables in the heads of ring.pml and bell.pml say what is what.
+#
+# @test soak-too timeout=900
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+soak=no
+[[ ${1:-} == soak || -n ${PEAL_SOAK:-} ]] && soak=yes
+for tool in spin gcc; do
+    command -v "$tool" >/dev/null || { echo "$tool is not installed"; exit 77; }
+done
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0
+
+# verify holds|fails MODEL DEPTH FLAGS...: one case, one line. Whatever is neither an error found nor a whole search without
+# one (no memory, a search cut at its depth) is a failure of the case.
+verify()
+{
+    local expected=$1 model=$2 depth=$3 log=$work/log got=unknown states
+    shift 3
+    rm -rf "$work/case"
+    mkdir "$work/case"
+    (cd "$work/case" && spin "$@" -a "$here/$model.pml" && gcc -O2 -w -DSAFETY -DCOLLAPSE -o pan pan.c &&
+        ./pan -m"$depth") >"$log" 2>&1
+    if grep -q 'errors: 0' "$log"; then
+        grep -qE 'max search depth too small|out of memory|not complete' "$log" || got=holds
+    elif grep -qE 'errors: [1-9]' "$log"; then
+        got=fails
+    fi
+    states=$(sed -n 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' "$log" | head -n 1)
+    if [[ $got == "$expected" ]]; then
+        passed=$((passed + 1))
+        printf 'ok    %-5s %-6s %10s states  %s\n' "$model" "$got" "$states" "$*"
+    else
+        failed=$((failed + 1))
+        printf 'FAIL  %-5s %-6s %10s states  %s: it must be one that %s\n' "$model" "$got" "$states" "$*" "$expected"
+        tail -n 40 "$log"
+    fi
+}
+
+holds() { verify holds "$@"; }
+fails() { verify fails "$@"; }
+
+deep=1000000
+small=(-DR0=1 -DR1=1)
+tiny=(-DR0=1 -DR1=1 -DCAP=1 -DQUARTER=0)
+
+if [[ $soak == no ]]; then
+    holds ring $deep
+    for mistake in FIRST_DEAD_WINS COMMIT_READ_FIRST KEEP_INTENT_WHEN_FULL PLAIN_COMMIT_FLAG; do
+        fails ring $deep -D$mistake
+    done
+    holds bell $deep "${small[@]}"
+    holds bell $deep "${tiny[@]}"
+    for mistake in BELL_ONLY_TARGETS NO_TARGET_BELL NO_REREAD TAIL_PARK_STANDS NO_BELL_AFTER_REAP NO_BELL_AFTER_VOID \
+        MASK_AT_PUBLISH DIRECTORY_BEFORE_COMMIT PARKED_BEFORE_COMMIT; do
+        fails bell $deep "${small[@]}" -D$mistake
+    done
+    for mistake in NO_LAGGARD_BELL CURSOR_AFTER_SLEEP FULL_SLEEPS; do
+        fails bell $deep "${tiny[@]}" -D$mistake
+    done
+    fails bell $deep -DR0=2 -DR1=1 -DCAP=1 -DQUARTER=0 -DWAIT_BEFORE_BELL
+    fails bell $deep -DALL_AWAKE
+else
+    holds ring $deep -DP=3 -DRECORDS=1
+    holds bell $deep
+    holds bell $deep -DR0=3 -DR1=2 -DCAP=4 -DUNTARGETED
+    holds bell $deep -DCAP=3 -DQUARTER=2
+    holds bell $deep -DDIRECTORY_AFTER_RESERVATION
+    holds bell $deep -DAS_WRITTEN
+    holds bell $deep -DAS_WRITTEN -DALL_AWAKE
+    holds bell $deep -DAS_WRITTEN -DALL_AWAKE -DNO_TARGET_BELL -DNO_LAGGARD_BELL
+    for mistake in BELL_ONLY_TARGETS NO_LAGGARD_BELL TAIL_PARK_STANDS WAIT_BEFORE_BELL; do
+        fails bell $deep -D$mistake
+    done
+    fails bell $deep -DQUARTER=2
+fi
+echo "$passed passed, $failed failed"
+((failed == 0 && passed > 0))

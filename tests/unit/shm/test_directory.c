@@ -1,0 +1,81 @@
+/* test_directory.c: bits follow counts, and a dead worker's column goes as a whole. */
+#include "lib/shm_fixture.h"
+#include "shm/directory.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+static struct shm_fixture fixture;
+
+static int setup(void **state)
+{
+    (void)state;
+    shm_fixture_init(&fixture, 3, 1u << 20);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    shm_fixture_destroy(&fixture);
+    return 0;
+}
+
+static void test_the_bit_is_there_from_the_first_member_to_the_last(void **state)
+{
+    struct directory *one = directory_new(&fixture.views[1]);
+    struct directory *two = directory_new(&fixture.views[2]);
+
+    (void)state;
+    assert_non_null(one);
+    assert_non_null(two);
+    assert_int_equal(directory_members(&fixture.master, 7), 0);
+    directory_enter(one, 7);
+    directory_enter(one, 7);
+    directory_enter(two, 7);
+    assert_int_equal(directory_members(&fixture.master, 7), 1u << 1 | 1u << 2);
+    assert_int_equal(directory_members(&fixture.master, 8), 0);
+    directory_leave(one, 7);
+    assert_int_equal(directory_members(&fixture.master, 7), 1u << 1 | 1u << 2);
+    directory_leave(one, 7);
+    assert_int_equal(directory_members(&fixture.master, 7), 1u << 2);
+    directory_leave(two, 7);
+    assert_int_equal(directory_members(&fixture.master, 7), 0);
+    directory_free(one);
+    directory_free(two);
+}
+
+static void test_clearing_a_dead_column_leaves_the_others(void **state)
+{
+    struct directory *one = directory_new(&fixture.views[1]);
+    struct directory *two = directory_new(&fixture.views[2]);
+
+    (void)state;
+    for (uint32_t bucket = 0; bucket < DIRECTORY_BUCKETS; bucket += 5) {
+        directory_enter(one, bucket);
+        if (bucket % 2 == 0)
+            directory_enter(two, bucket);
+    }
+    directory_enter(one, DIRECTORY_BUCKETS - 1);
+    directory_clear(&fixture.master, 1);
+    for (uint32_t bucket = 0; bucket < DIRECTORY_BUCKETS; bucket++)
+        assert_int_equal(directory_members(&fixture.master, bucket),
+                         bucket % 10 == 0 ? 1u << 2 : 0);
+    directory_free(one);
+    directory_free(two);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_the_bit_is_there_from_the_first_member_to_the_last,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(test_clearing_a_dead_column_leaves_the_others, setup,
+                                        teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

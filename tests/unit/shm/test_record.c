@@ -1,0 +1,469 @@
+/* test_record.c: what is written is read back, and hostile bytes are refused without a look outside. */
+#include "shm/record.c"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+static const uint64_t key[2] = { 0x0706050403020100ull, 0x0f0e0d0c0b0a0908ull };
+
+/* A record in memory of exactly its size, so that AddressSanitizer sees one byte too many. */
+static uint8_t *exact(const void *bytes, uint32_t n)
+{
+    uint8_t *copy = malloc(n > 0 ? n : 1);
+
+    assert_non_null(copy);
+    if (n > 0)
+        memcpy(copy, bytes, n);
+    return copy;
+}
+
+static uint8_t *written(const struct record_spec *spec, uint32_t *n)
+{
+    uint8_t *out;
+
+    *n = record_size(spec);
+    assert_int_not_equal(*n, 0);
+    out = malloc(*n);
+    assert_non_null(out);
+    record_write(out, spec, key);
+    return out;
+}
+
+static const struct slice rooms[] = { { "room", 4 }, { "", 0 }, { "a longer room name", 18 } };
+static const struct slice except[] = { { "not this one", 12 } };
+static const struct slice args[] = { { "1234567", 7 }, { "12345678", 8 } };
+static const struct record_part parts[] = {
+    { { "451-[\"e\",{\"_placeholder\":true,\"num\":0}]", 39 }, WS_TEXT },
+    { { "\x00\xff\x02", 3 }, WS_BINARY },
+};
+
+static struct record_spec full_spec(void)
+{
+    return (struct record_spec){ .header = { .kind = RECORD_BROADCAST,
+                                             .origin = ORIGIN_REDIS,
+                                             .slot = 7,
+                                             .flags = RECORD_VOLATILE | RECORD_LOCAL,
+                                             .generation = 99,
+                                             .detail = 11,
+                                             .id = 1ull << 40,
+                                             .time_us = 123456789,
+                                             .targets = 1ull << 62,
+                                             .encoding = ENCODING_SOCKETIO },
+                                 .nsp = slice_text("/chat"),
+                                 .rooms = rooms,
+                                 .n_rooms = 3,
+                                 .except = except,
+                                 .n_except = 1,
+                                 .args = args,
+                                 .n_args = 2,
+                                 .parts = parts,
+                                 .n_parts = 2,
+                                 .event_at = 4 };
+}
+
+static uint64_t sip(const uint8_t *bytes, uint32_t n)
+{
+    struct sip s;
+
+    sip_init(&s, key);
+    sip_feed(&s, bytes, n);
+    return sip_end(&s);
+}
+
+static void test_siphash_gives_the_vectors_of_its_paper(void **state)
+{
+    uint8_t input[64];
+
+    (void)state;
+    for (uint8_t i = 0; i < 64; i++)
+        input[i] = i;
+    assert_true(sip(input, 0) == 0x726fdb47dd0e0e31ull);
+    assert_true(sip(input, 1) == 0x74f839c593dc67fdull);
+    assert_true(sip(input, 8) == 0x93f5f5799a932462ull);
+    assert_true(sip(input, 15) == 0xa129ca6149be45e5ull);
+    for (uint32_t n = 0; n < 64; n++) { /* any split is the same */
+        struct sip s;
+
+        sip_init(&s, key);
+        sip_feed(&s, input, n);
+        sip_feed(&s, input + n, 64 - n);
+        assert_true(sip_end(&s) == sip(input, 64));
+    }
+}
+
+static void test_hashes_tell_namespace_room_and_key_apart(void **state)
+{
+    const uint64_t other[2] = { key[0], key[1] + 1 };
+    uint64_t h = record_hash(key, slice_text("/a"), slice_text("b"));
+
+    (void)state;
+    assert_true(h == record_hash(key, slice_text("/a"), slice_text("b")));
+    assert_true(h != record_hash(other, slice_text("/a"), slice_text("b")));
+    assert_true(h != record_hash(key, slice_text("/ab"), slice_text("")));
+    assert_true(h != record_hash(key, slice_text("/"), slice_text("ab")));
+    assert_true(record_hash(key, slice_text("/a"), slice_text("")) !=
+                record_hash(key, slice_text("/a"), slice_of(NULL, 0)));
+    assert_in_range(record_bucket(h), 0, DIRECTORY_BUCKETS - 1);
+}
+
+static void assert_names(const struct record_view *v, enum record_list list,
+                         const struct slice *names, uint32_t n)
+{
+    struct record_names it = record_names_open(v, list);
+    struct slice name = slice_of(NULL, 0);
+    uint64_t hash = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        assert_true(record_names_next(&it, &name, &hash));
+        assert_true(slice_equal(name, names[i]));
+        assert_true(hash == record_hash(key, v->nsp, names[i]));
+    }
+    assert_false(record_names_next(&it, &name, &hash));
+}
+
+static void test_what_is_written_is_read_back(void **state)
+{
+    struct record_spec spec = full_spec();
+    struct record_view v;
+    struct slice part;
+    uint32_t n;
+    uint8_t opcode;
+    uint8_t *record = written(&spec, &n);
+
+    (void)state;
+    assert_true(record_view(&v, record, n));
+    assert_int_equal(v.header->n_bytes, n);
+    assert_int_equal(v.header->kind, RECORD_BROADCAST);
+    assert_int_equal(v.header->origin, ORIGIN_REDIS);
+    assert_int_equal(v.header->slot, 7);
+    assert_int_equal(v.header->flags, RECORD_VOLATILE | RECORD_LOCAL);
+    assert_int_equal(v.header->generation, 99);
+    assert_int_equal(v.header->detail, 11);
+    assert_true(v.header->id == 1ull << 40);
+    assert_true(v.header->time_us == 123456789);
+    assert_true(v.header->targets == 1ull << 62);
+    assert_true(slice_is(v.nsp, "/chat"));
+    assert_names(&v, RECORD_ROOMS, rooms, 3);
+    assert_names(&v, RECORD_EXCEPT, except, 1);
+    assert_names(&v, RECORD_ARGS, args, 2);
+    part = record_part(&v, 0, &opcode);
+    assert_true(slice_equal(part, parts[0].payload));
+    assert_int_equal(opcode, WS_TEXT);
+    part = record_part(&v, 1, &opcode);
+    assert_true(slice_equal(part, parts[1].payload));
+    assert_int_equal(opcode, WS_BINARY);
+    assert_true(slice_is(v.event, "[\"e\",{\"_placeholder\":true,\"num\":0}]"));
+    assert_int_equal(v.frames.n_bytes, 2 + 39 + 2 + 3);
+    assert_memory_equal(v.frames.bytes, "\x81\x27", 2);
+    assert_memory_equal(v.frames.bytes + 41, "\x82\x03\x00\xff\x02", 5);
+    free(record);
+}
+
+static void test_frames_have_the_header_of_their_length(void **state)
+{
+    static char payload[70000];
+    static const uint32_t lengths[] = { 0, 1, 125, 126, 127, 65535, 65536, 70000 };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        struct record_part part = { slice_of(payload, lengths[i]), WS_BINARY };
+        struct record_spec spec = { .header = { .kind = RECORD_BROADCAST,
+                                                .encoding = ENCODING_WS_BINARY },
+                                    .nsp = slice_text("/ws"),
+                                    .parts = &part,
+                                    .n_parts = 1 };
+        uint32_t n, n_header = lengths[i] < 126 ? 2 : lengths[i] < 65536 ? 4 : 10;
+        uint8_t *record = written(&spec, &n);
+        struct record_view v;
+
+        assert_true(record_view(&v, record, n));
+        assert_int_equal(v.frames.n_bytes, n_header + lengths[i]);
+        assert_int_equal((uint8_t)v.frames.bytes[0], 0x82);
+        assert_null(v.event.bytes);
+        free(record);
+    }
+}
+
+static void test_records_without_frames_carry_plain_bytes(void **state)
+{
+    struct record_part plain[] = { { slice_text("[1,2]"), 0 }, { slice_of(NULL, 0), 0 } };
+    struct record_spec spec = { .header = { .kind = RECORD_REPLY, .flags = RECORD_LAST },
+                                .parts = plain,
+                                .n_parts = 2 };
+    struct record_view v;
+    uint32_t n;
+    uint8_t opcode;
+    uint8_t *record = written(&spec, &n);
+
+    (void)state;
+    assert_true(record_view(&v, record, n));
+    assert_true(slice_is(record_part(&v, 0, &opcode), "[1,2]"));
+    assert_int_equal(opcode, 0);
+    assert_int_equal(record_part(&v, 1, &opcode).n_bytes, 0);
+    assert_null(v.frames.bytes);
+    free(record);
+
+    spec = (struct record_spec){ .header = { .kind = RECORD_GONE, .detail = 3, .id = 9 } };
+    record = written(&spec, &n);
+    assert_int_equal(n, 64);
+    assert_true(record_view(&v, record, n));
+    free(record);
+}
+
+static void test_bounds_are_bounds(void **state)
+{
+    static struct slice many[RECORD_NAMES_MAX + 1];
+    static struct record_part frames[RECORD_PARTS_MAX + 1];
+    char longest[NAME_BYTES_MAX + 1] = { 0 };
+    struct slice name = slice_of(longest, NAME_BYTES_MAX);
+    struct record_spec spec = { .header = { .kind = RECORD_JOIN }, .rooms = &name, .n_rooms = 1 };
+    struct record_part huge = { slice_of(longest, 1u << 31), 0 };
+
+    (void)state;
+    for (int i = 0; i <= RECORD_NAMES_MAX; i++)
+        many[i] = slice_text("x");
+    for (int i = 0; i <= RECORD_PARTS_MAX; i++)
+        frames[i] = (struct record_part){ slice_text("y"), 0 };
+    assert_int_not_equal(record_size(&spec), 0);
+    name.n_bytes++;
+    assert_int_equal(record_size(&spec), 0);
+    spec = (struct record_spec){ .nsp = slice_of(longest, NAME_BYTES_MAX + 1) };
+    assert_int_equal(record_size(&spec), 0);
+    spec = (struct record_spec){ .rooms = many, .n_rooms = RECORD_NAMES_MAX - 1 };
+    spec.except = many;
+    spec.n_except = 1;
+    assert_int_not_equal(record_size(&spec), 0);
+    spec.args = many;
+    spec.n_args = 1;
+    assert_int_equal(record_size(&spec), 0);
+    spec.n_rooms = UINT32_MAX;
+    assert_int_equal(record_size(&spec), 0);
+    spec = (struct record_spec){ .parts = frames, .n_parts = RECORD_PARTS_MAX };
+    assert_int_not_equal(record_size(&spec), 0);
+    spec.n_parts++;
+    assert_int_equal(record_size(&spec), 0);
+    spec = (struct record_spec){ .parts = &huge, .n_parts = 1 };
+    assert_int_equal(record_size(&spec), 0);
+}
+
+static void test_the_largest_record_is_read_back(void **state)
+{
+    static struct slice many[RECORD_NAMES_MAX];
+    static struct record_part frames[RECORD_PARTS_MAX];
+    static char longest[NAME_BYTES_MAX];
+    struct record_spec spec = { .header = { .kind = RECORD_BROADCAST },
+                                .nsp = slice_of(longest, NAME_BYTES_MAX),
+                                .rooms = many,
+                                .n_rooms = RECORD_NAMES_MAX / 2,
+                                .args = many,
+                                .n_args = RECORD_NAMES_MAX / 2,
+                                .parts = frames,
+                                .n_parts = RECORD_PARTS_MAX };
+    struct record_view v;
+    uint32_t n;
+    uint8_t *record;
+
+    (void)state;
+    memset(longest, 'n', sizeof longest);
+    for (int i = 0; i < RECORD_NAMES_MAX; i++)
+        many[i] = slice_of(longest, NAME_BYTES_MAX);
+    for (int i = 0; i < RECORD_PARTS_MAX; i++)
+        frames[i] = (struct record_part){ slice_text("yy"), i == 0 ? WS_TEXT : WS_BINARY };
+    record = written(&spec, &n);
+    assert_true(record_view(&v, record, n));
+    assert_names(&v, RECORD_ARGS, many, RECORD_NAMES_MAX / 2);
+    free(record);
+}
+
+static void assert_within(struct slice s, const uint8_t *record, uint32_t n)
+{
+    if (s.bytes == NULL)
+        return;
+    assert_true((const uint8_t *)s.bytes >= record);
+    assert_true((const uint8_t *)s.bytes + s.n_bytes <= record + n);
+}
+
+/* Walks everything that a view hands out. */
+static void walk(const struct record_view *v, const uint8_t *record, uint32_t n)
+{
+    assert_within(v->nsp, record, n);
+    assert_within(v->frames, record, n);
+    assert_within(v->event, record, n);
+    for (int list = RECORD_ROOMS; list <= RECORD_ARGS; list++) {
+        struct record_names it = record_names_open(v, (enum record_list)list);
+        struct slice name;
+        uint64_t hash;
+
+        while (record_names_next(&it, &name, &hash))
+            assert_within(name, record, n);
+    }
+    for (uint32_t i = 0; i < v->header->n_parts; i++) {
+        uint8_t opcode;
+
+        assert_within(record_part(v, i, &opcode), record, n);
+    }
+}
+
+static void test_a_record_cut_anywhere_is_refused(void **state)
+{
+    struct record_spec spec = full_spec();
+    struct record_view v;
+    uint32_t n;
+    uint8_t *record = written(&spec, &n);
+
+    (void)state;
+    for (uint32_t cut = 0; cut < n; cut++) {
+        uint8_t *part = exact(record, cut);
+
+        assert_false(record_view(&v, part, cut)); /* its length says more */
+        if (cut >= 64) {
+            ((struct record_header *)part)->n_bytes = cut;
+            assert_false(record_view(&v, part, cut));
+        }
+        free(part);
+    }
+    free(record);
+}
+
+static void test_any_changed_byte_is_refused_or_harmless(void **state)
+{
+    static const uint8_t changes[] = { 0x01, 0x02, 0x80, 0xff, 0x7f, 0x10 };
+    struct record_spec spec = full_spec();
+    uint32_t n;
+    uint32_t n_refused = 0;
+    uint8_t *record = written(&spec, &n);
+
+    (void)state;
+    for (uint32_t at = 0; at < n; at++)
+        for (size_t i = 0; i < sizeof changes; i++) {
+            uint8_t *copy = exact(record, n);
+            struct record_view v;
+
+            copy[at] ^= changes[i];
+            if (record_view(&v, copy, n))
+                walk(&v, copy, n);
+            else
+                n_refused++;
+            free(copy);
+        }
+    assert_true(n_refused > 100);
+    free(record);
+}
+
+static void test_random_bytes_are_refused_or_harmless(void **state)
+{
+    struct record_spec spec = full_spec();
+    uint32_t n;
+    uint8_t *record = written(&spec, &n);
+
+    (void)state;
+    srand(1);
+    for (int round = 0; round < 20000; round++) {
+        uint8_t *copy = exact(record, n);
+        struct record_view v;
+
+        for (int i = rand() % 6; i >= 0; i--)
+            copy[rand() % (int)n] = (uint8_t)rand();
+        for (int i = rand() % 3; i > 0; i--) { /* counts and lengths above all */
+            uint16_t small = (uint16_t)(rand() % 8);
+
+            memcpy(copy + 48 + rand() % 8 * 2, &small, sizeof small);
+        }
+        memcpy(copy, &n, sizeof n);
+        if (record_view(&v, copy, n))
+            walk(&v, copy, n);
+        free(copy);
+    }
+    free(record);
+}
+
+static void refuse_after(void (*change)(struct record_header *h))
+{
+    struct record_spec spec = full_spec();
+    struct record_view v;
+    uint32_t n;
+    uint8_t *record = written(&spec, &n);
+
+    assert_true(record_view(&v, record, n));
+    change((struct record_header *)record);
+    assert_false(record_view(&v, record, n));
+    free(record);
+}
+
+static void make_kind_unknown(struct record_header *h)
+{
+    h->kind = RECORD_KINDS;
+}
+static void make_slot_unknown(struct record_header *h)
+{
+    h->slot = PEAL_SLOTS_ALL;
+}
+static void make_event_far(struct record_header *h)
+{
+    h->event_at = 40;
+}
+static void make_encoding_plain(struct record_header *h)
+{
+    h->encoding = ENCODING_WS_TEXT; /* two frames are no single message */
+}
+static void make_names_huge(struct record_header *h)
+{
+    h->names_bytes = UINT32_MAX;
+}
+static void make_parts_none(struct record_header *h)
+{
+    h->n_parts = 0;
+}
+static void make_void_with_names(struct record_header *h)
+{
+    h->kind = RECORD_VOID;
+}
+
+static void test_headers_that_contradict_themselves_are_refused(void **state)
+{
+    (void)state;
+    refuse_after(make_kind_unknown);
+    refuse_after(make_slot_unknown);
+    refuse_after(make_event_far);
+    refuse_after(make_encoding_plain);
+    refuse_after(make_names_huge);
+    refuse_after(make_parts_none);
+    refuse_after(make_void_with_names);
+}
+
+static void test_a_void_is_valid_whatever_lies_behind_its_header(void **state)
+{
+    uint64_t record[24];
+    struct record_header header = { .n_bytes = sizeof record, .kind = RECORD_VOID, .slot = 3 };
+    struct record_view v;
+
+    (void)state;
+    memset(record, 0xa5, sizeof record);
+    memcpy(record, &header, sizeof header);
+    assert_true(record_view(&v, (const uint8_t *)record, sizeof record));
+    walk(&v, (const uint8_t *)record, sizeof record);
+    assert_null(v.frames.bytes);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_siphash_gives_the_vectors_of_its_paper),
+        cmocka_unit_test(test_hashes_tell_namespace_room_and_key_apart),
+        cmocka_unit_test(test_what_is_written_is_read_back),
+        cmocka_unit_test(test_frames_have_the_header_of_their_length),
+        cmocka_unit_test(test_records_without_frames_carry_plain_bytes),
+        cmocka_unit_test(test_bounds_are_bounds),
+        cmocka_unit_test(test_the_largest_record_is_read_back),
+        cmocka_unit_test(test_a_record_cut_anywhere_is_refused),
+        cmocka_unit_test(test_any_changed_byte_is_refused_or_harmless),
+        cmocka_unit_test(test_random_bytes_are_refused_or_harmless),
+        cmocka_unit_test(test_headers_that_contradict_themselves_are_refused),
+        cmocka_unit_test(test_a_void_is_valid_whatever_lies_behind_its_header),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
