@@ -1,0 +1,124 @@
+/* conn.h: the TCP sockets of one process: what each is doing, its requests in the kernel, and its orderly end.
+ *
+ *     FREE -> HTTP -> OPEN ----+
+ *               |              v
+ *               +---------> CLOSING -> LINGER -> DYING -> FREE
+ *
+ * HTTP: reads request heads. OPEN: a WebSocket. CLOSING: what is queued goes out first. LINGER: shut down for writing, input is thrown away until the
+ * peer's end, CLOSE_DRAIN_BYTES or CLOSE_LINGER_MS (closing a socket with unread input would reset it and lose the last answer). DYING:
+ * requests are cancelled; the slot is released when the last completion has come home. Any state but FREE may go straight to DYING.
+ *
+ * An idle connection has one multishot poll in the kernel and nothing else: no receive, no buffer. */
+#ifndef PEAL_NET_CONN_H
+#define PEAL_NET_CONN_H
+
+#include "base/wheel.h"
+#include "net/inbox.h"
+#include "net/loop.h"
+#include "proto/ws.h"
+
+enum conn_state { CONN_FREE = 0, CONN_HTTP, CONN_OPEN, CONN_CLOSING, CONN_LINGER, CONN_DYING, CONN_STATES };
+enum conn_kind { CONN_PLAIN_HTTP = 0, CONN_SOCKETIO, CONN_ROOM, CONN_ECHO };
+
+/* Operations in tags. Values from CONN_OP_LIMIT on are free for the owner of the loop. */
+enum conn_op { CONN_OP_NONE = 0, CONN_OP_POLL, CONN_OP_RECV, CONN_OP_SEND, CONN_OP_WRITABLE, CONN_OP_CANCEL, CONN_OP_CLOSE, CONN_OP_LIMIT };
+
+#define CONN_READING 0x01u     /* a receive is in the kernel */
+#define CONN_READ_MORE 0x02u   /* readable again, as far as is known */
+#define CONN_PAUSED 0x04u      /* not read: its input waits for something */
+#define CONN_EOF 0x08u         /* the peer has ended its side */
+#define CONN_WANT_WRITABLE 0x10u /* a poll for writability is in the kernel */
+#define CONN_HAS_PLACE 0x20u   /* holds a place given by the master */
+#define CONN_COUNTED 0x40u     /* is a client: counted in limits and gauges */
+#define CONN_END_WHEN_SENT 0x80u /* CLOSING: shut down when everything is out */
+#define CONN_STARVED 0x100u    /* waits for a receive buffer */
+#define CONN_POLLING 0x200u    /* the multishot poll is armed */
+#define CONN_CONDEMNED 0x400u  /* its end has been decided and is about to be carried out */
+#define CONN_RETRY 0x800u      /* its input is to be looked at again in the next turn */
+
+#define CONN_NONE UINT32_MAX
+
+struct outq;
+struct conn_input;
+
+/* Hot: one cache line. */
+struct conn {
+    int32_t fd;
+    uint32_t generation;
+    uint8_t state;          /* enum conn_state: conn_become */
+    uint8_t kind;           /* enum conn_kind */
+    uint16_t flags;         /* facts: CONN_* */
+    uint32_t stamp;         /* of the last record that reached or skipped it: each record at most once */
+    uint32_t pending;       /* batch.c: last node of what goes out in this batch; 0: nothing */
+    uint32_t owner;         /* index of its engine session or plain socket; CONN_NONE: none */
+    struct outq *outq;      /* outq.c: exists only while the peer is blocked */
+    struct wheel_node timer;
+    uint8_t n_ops;          /* requests in the kernel whose last completion is to come */
+    uint8_t refusal;        /* HTTP: enum parcel_refusal: why it must not become a client */
+    uint8_t close_reason;   /* enum close_reason, when its end was decided */
+    uint8_t _reserved;
+    uint32_t drained_bytes; /* LINGER */
+} __attribute__((aligned(64)));
+_Static_assert(sizeof(struct conn) == 64, "one cache line");
+
+/* Cold: touched by input, not by fan-out. */
+struct conn_cold {
+    struct ws_in ws;
+    struct conn_input *input; /* session/input.c; exists only while something is incomplete */
+    struct peer_address peer;
+};
+
+struct conns {
+    struct loop *loop;
+    struct conn *hot;       /* [max] */
+    struct conn_cold *cold; /* [max] */
+    struct wheel wheel;
+    uint32_t max;
+    uint32_t n_used;
+    uint32_t _free;         /* head of the free list through `owner`; CONN_NONE: none */
+    uint32_t _fresh;        /* indices from here on were never used: their memory is untouched */
+    uint32_t *starved;      /* [max]: connections that wait for a receive buffer */
+    uint32_t n_starved;
+};
+
+/* 0 or -errno. `max` <= 2^24. Only what is used is resident. */
+MUST_USE int conns_init(struct conns *cs, struct loop *loop, uint32_t max, uint64_t now_ms);
+
+/* Takes over `fd` (nonblocking) and begins to read from it. CONN_NONE: no slot is free; the caller keeps the descriptor. */
+MUST_USE uint32_t conn_open(struct conns *cs, int fd, const struct peer_address *peer);
+
+static inline struct conn *conn_at(struct conns *cs, uint32_t index) { return &cs->hot[index]; }
+static inline uint32_t conn_index(const struct conns *cs, const struct conn *c) { return (uint32_t)(c - cs->hot); }
+static inline struct conn_cold *conn_cold(struct conns *cs, const struct conn *c) { return &cs->cold[c - cs->hot]; }
+
+void conn_become(struct conn *c, enum conn_state state);
+bool conn_alive(const struct conn *c); /* HTTP, OPEN or CLOSING: output may still go to it */
+
+/* Input. conn_on_poll: the socket became readable. conn_on_received: a receive ended; true if there are bytes to look at. Both ask for the next
+ * receive themselves, unless the connection is paused. */
+void conn_on_poll(struct conns *cs, struct conn *c, const struct loop_event *event);
+MUST_USE bool conn_on_received(struct conns *cs, struct conn *c, const struct loop_event *event);
+void conn_read_next(struct conns *cs, struct conn *c); /* after the bytes were taken */
+void conn_pause(struct conn *c);
+void conn_resume(struct conns *cs, struct conn *c);
+void conn_feed_starved(struct conns *cs); /* receive buffers have come back */
+
+/* Asks for one CONN_OP_WRITABLE event, if none is asked for yet. */
+void conn_want_writable(struct conns *cs, struct conn *c);
+
+/* Everything is out: shuts down for writing and lingers. */
+void conn_linger(struct conns *cs, struct conn *c, uint64_t now_ms);
+
+/* Ends it now: cancels what is in the kernel; the slot comes back by itself. The owner of `input`, `outq` and `owner` has let go of them before. */
+void conn_kill(struct conns *cs, struct conn *c);
+
+/* A final completion of any of its requests (POLL without more, RECV, WRITABLE, CANCEL, CLOSE). True: the slot was released by it. */
+bool conn_op_done(struct conns *cs, struct conn *c, enum conn_op op);
+
+/* Is this event about the connection that is in the slot now, or of one before it? */
+static inline bool conn_is_current(const struct conn *c, uint64_t tag)
+{
+    return c->state != CONN_FREE && c->generation == tag_generation(tag);
+}
+
+#endif

@@ -1,0 +1,56 @@
+/* inbox.h: a UNIX seqpacket socket per slot that every process may write to and that outlives the process in the slot. What goes through it
+ * are parcels: a flat record, versioned, without pointers, and usually a descriptor (design: the parcel). EAGAIN is an ordinary state. */
+#ifndef PEAL_NET_INBOX_H
+#define PEAL_NET_INBOX_H
+
+#include <netinet/in.h>
+
+#include "base/slice.h"
+
+#define PARCEL_VERSION 1
+#define INBOX_BATCH_MAX 64 /* parcels in one packet */
+
+enum parcel_kind {
+    PARCEL_CONNECTION = 1, /* a new connection, with its descriptor */
+    PARCEL_COMMAND         /* to the master: `command`, no descriptor */
+};
+
+enum parcel_command { COMMAND_NONE = 0, COMMAND_DRAIN, COMMAND_LIMITS, COMMAND_RELOAD };
+
+/* Why a connection that is placed anyway must be refused if it wants to become a client. */
+enum parcel_refusal { REFUSE_NOT = 0, REFUSE_HOST_LIMIT, REFUSE_WORKER_LIMIT, REFUSE_RATE, REFUSE_DRAINING };
+
+struct peer_address {
+    uint16_t family; /* AF_INET, AF_INET6, AF_UNIX; IPv4-mapped addresses are stored as AF_INET */
+    uint16_t port;
+    uint8_t bytes[16];
+};
+
+struct parcel {
+    uint16_t version;
+    uint8_t kind;     /* enum parcel_kind */
+    uint8_t refusal;  /* enum parcel_refusal */
+    uint8_t has_place; /* leastconn: this connection holds a place (slot.places) until it is settled */
+    uint8_t command;
+    uint16_t _reserved;
+    uint32_t from_slot;
+    uint32_t value;   /* COMMAND_LIMITS: new limit */
+    struct peer_address peer;
+};
+
+/* Makes the pair: [0] read end, [1] write end; both nonblocking and CLOEXEC, with enough SO_SNDBUF for 8 full batches or more. 0 or -errno. */
+MUST_USE int inbox_open(int fds[2]);
+
+/* Sends one packet of `n` parcels (1 to INBOX_BATCH_MAX) with their descriptors (-1: none; those with one first). 0: sent, the receiver
+ * has copies, the caller closes its own. -EAGAIN: full. Other -errno. Nothing is sent in part. */
+MUST_USE int inbox_send(int fd, const struct parcel *parcels, const int *fds, uint32_t n);
+
+/* Receives one packet; descriptors are CLOEXEC. Returns the number of parcels, 0: nothing there, or -errno. Packets of another version or
+ * truncated ones are dropped with their descriptors closed, and logged. */
+MUST_USE int inbox_receive(int fd, struct parcel parcels[INBOX_BATCH_MAX], int fds[INBOX_BATCH_MAX]);
+
+void peer_address_from(struct peer_address *out, const struct sockaddr_storage *address);
+/* Text without port ("192.0.2.1", "2001:db8::1", "unix"). At least INET6_ADDRSTRLEN bytes. */
+void peer_address_text(char *out, uint32_t out_bytes, const struct peer_address *address);
+
+#endif
