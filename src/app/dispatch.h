@@ -1,0 +1,25 @@
+/* dispatch.h: which application a packet is for, and what Node would do if it is for none. */
+#ifndef PEAL_APP_DISPATCH_H
+#define PEAL_APP_DISPATCH_H
+
+#include "app/host.h"
+#include "proto/socketio.h"
+
+enum dispatch_result {
+    DISPATCH_DONE = 0, /* also when the connection was ended over it */
+    DISPATCH_FULL      /* nothing was done: again in the next turn */
+};
+
+/* A Socket.IO packet of a client, complete with its attachments. */
+MUST_USE enum dispatch_result dispatch_packet(struct peal_host *host, struct conn *c, const struct sio_packet *packet,
+                                              const struct slice *attachments, uint32_t n_attachments);
+
+/* A frame of a plain client, to be published to its first room. */
+MUST_USE enum dispatch_result dispatch_frame(struct peal_host *host, struct conn *c, struct slice payload, bool binary);
+
+void dispatch_second(struct peal_host *host);
+
+/* For hub.socket_gone. */
+void dispatch_socket_gone(void *host, struct sock *k, enum close_reason reason);
+
+#endif

@@ -1,0 +1,91 @@
+/* main.c: subcommands, and the processes that `serve` makes of this binary. */
+#include <stdio.h>
+#include <string.h>
+
+#include "admin/admin.h"
+#include "base/log.h"
+#include "bridge/bridge.h"
+#include "cli/cli.h"
+#include "master/master.h"
+#include "net/child.h"
+#include "worker/worker.h"
+
+extern char **environ;
+
+/* Takes `--config FILE` or `--config=FILE` out of the flags. False: given twice, or without a file. */
+static bool take_config(int *argc, char **argv, const char **file)
+{
+    int n = 0;
+
+    *file = NULL;
+    for (int i = 0; i < *argc; i++) {
+        const char *found = NULL;
+
+        if (strcmp(argv[i], "--config") == 0)
+            found = i + 1 < *argc ? argv[++i] : "";
+        else if (strncmp(argv[i], "--config=", 9) == 0)
+            found = argv[i] + 9;
+        if (found == NULL) {
+            argv[n++] = argv[i];
+            continue;
+        }
+        if (*file != NULL || found[0] == 0)
+            return false;
+        *file = found;
+    }
+    *argc = n;
+    return true;
+}
+
+static int serve(int argc, char **argv)
+{
+    static struct config config;
+    static struct config_problems problems;
+    const char *file;
+
+    if (!take_config(&argc, argv, &file)) {
+        fprintf(stderr, "--config: takes one file, once\n");
+        return 2;
+    }
+    if (!config_load(&config, file, argc, argv, environ, &problems)) {
+        for (uint32_t i = 0; i < problems.n; i++)
+            fprintf(stderr, "%s\n", problems.items[i].text);
+        return 2;
+    }
+    log_init("master", (enum log_level)config.log_level, (enum log_format)config.log_format);
+    return master_serve(&config);
+}
+
+static int serve_as(const struct child *child)
+{
+    switch (child->role) {
+    case CHILD_WORKER:
+        return worker_main(child);
+    case CHILD_BRIDGE:
+        return bridge_main(child);
+    case CHILD_ADMIN:
+        return admin_main(child);
+    }
+    return 1;
+}
+
+int main(int argc, char **argv)
+{
+    struct child child;
+
+    if (child_parse(&child, argc, argv))
+        return serve_as(&child);
+    if (argc < 2) {
+        (void)cli_help(stderr);
+        return 2;
+    }
+    if (strcmp(argv[1], "serve") == 0)
+        return serve(argc - 2, argv + 2);
+    if (strcmp(argv[1], "check") == 0)
+        return cli_check(argc - 2, argv + 2);
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)
+        return cli_help(stdout);
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "version") == 0)
+        return cli_version(stdout);
+    return cli_unknown(argv[1]);
+}

@@ -1,0 +1,51 @@
+/* deferred.c: a bounded ring of things to do, in position order. */
+#include "session/deferred.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+int deferred_init(struct deferred *d, uint32_t max)
+{
+    *d = (struct deferred){ .max = max };
+    d->items = calloc(max, sizeof *d->items);
+    return d->items == NULL ? -ENOMEM : 0;
+}
+
+bool deferred_room(const struct deferred *d, uint32_t n)
+{
+    return d->max - d->n >= n;
+}
+
+bool deferred_push(struct deferred *d, const struct deferred_item *item)
+{
+    struct deferred_item *to = &d->items[(d->head + d->n) % d->max];
+
+    assert(d->n < d->max);
+    assert(d->n == 0 || d->items[(d->head + d->n - 1) % d->max].position <= item->position);
+    *to = *item;
+    to->bytes = NULL;
+    if (item->n_bytes > 0) {
+        to->bytes = malloc(item->n_bytes);
+        if (to->bytes == NULL)
+            return false;
+        memcpy(to->bytes, item->bytes, item->n_bytes);
+    }
+    d->n++;
+    return true;
+}
+
+struct deferred_item *deferred_due(struct deferred *d, uint64_t position)
+{
+    struct deferred_item *first = &d->items[d->head];
+
+    return d->n > 0 && first->position <= position ? first : NULL;
+}
+
+void deferred_pop(struct deferred *d)
+{
+    assert(d->n > 0);
+    d->items[d->head].bytes = NULL;
+    d->head = (d->head + 1) % d->max;
+    d->n--;
+}

@@ -1,0 +1,170 @@
+/* rooms.c: a hash table of rooms with chained buckets, and dense arrays of members.
+ *
+ * Invariant: a live room has refs > 0 and refs >= n_members; its bucket's bit in the directory is set for as long as it lives.
+ * Owns:      names and member arrays. */
+#include "session/rooms.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "shm/record.h"
+
+#define ROOMS_FIRST 64
+#define BUCKETS_FIRST 128
+#define MEMBERS_FIRST 2
+
+int rooms_init(struct rooms *rs, struct directory *directory)
+{
+    *rs = (struct rooms){ .directory = directory, .free = ROOM_NONE, .n_buckets = BUCKETS_FIRST, .rooms_max = ROOMS_FIRST };
+    rs->buckets = calloc(rs->n_buckets, sizeof *rs->buckets);
+    rs->rooms = calloc(rs->rooms_max, sizeof *rs->rooms);
+    return rs->buckets == NULL || rs->rooms == NULL ? -ENOMEM : 0;
+}
+
+/* The low bits choose the directory's bucket, so these are others. */
+static uint32_t bucket_of(const struct rooms *rs, uint64_t hash)
+{
+    return (uint32_t)(hash >> 32) & (rs->n_buckets - 1);
+}
+
+uint32_t room_find(const struct rooms *rs, uint64_t hash, uint16_t nsp, struct slice name)
+{
+    for (uint32_t i = rs->buckets[bucket_of(rs, hash)]; i != 0; i = rs->rooms[i - 1].next) {
+        const struct room *r = &rs->rooms[i - 1];
+
+        if (r->hash == hash && r->nsp == nsp && (r->name == NULL) == (name.bytes == NULL) && slice_equal(room_name(r), name))
+            return i - 1;
+    }
+    return ROOM_NONE;
+}
+
+static void grow_buckets(struct rooms *rs)
+{
+    uint32_t n_old = rs->n_buckets;
+    uint32_t *old = rs->buckets;
+    uint32_t *buckets = calloc((size_t)n_old * 2, sizeof *buckets);
+
+    if (buckets == NULL)
+        return; /* longer chains work too */
+    rs->buckets = buckets;
+    rs->n_buckets = n_old * 2;
+    for (uint32_t b = 0; b < n_old; b++) {
+        for (uint32_t i = old[b], next; i != 0; i = next) {
+            uint32_t to = bucket_of(rs, rs->rooms[i - 1].hash);
+
+            next = rs->rooms[i - 1].next;
+            rs->rooms[i - 1].next = rs->buckets[to];
+            rs->buckets[to] = i;
+        }
+    }
+    free(old);
+}
+
+static uint32_t take_entry(struct rooms *rs)
+{
+    uint32_t index = rs->free;
+
+    if (index != ROOM_NONE) {
+        rs->free = rs->rooms[index].next;
+        return index;
+    }
+    if (rs->n_rooms == rs->rooms_max) {
+        struct room *rooms = reallocarray(rs->rooms, (size_t)rs->rooms_max * 2, sizeof *rooms);
+
+        if (rooms == NULL)
+            return ROOM_NONE;
+        rs->rooms = rooms;
+        rs->rooms_max *= 2;
+    }
+    return rs->n_rooms++;
+}
+
+uint32_t room_ref(struct rooms *rs, uint64_t hash, uint16_t nsp, struct slice name)
+{
+    uint32_t index = room_find(rs, hash, nsp, name);
+    struct room *r;
+    uint32_t bucket;
+
+    if (index != ROOM_NONE) {
+        rs->rooms[index].refs++;
+        return index;
+    }
+    index = take_entry(rs);
+    if (index == ROOM_NONE)
+        return ROOM_NONE;
+    r = &rs->rooms[index];
+    *r = (struct room){ .hash = hash, .nsp = nsp, .refs = 1, .n_name_bytes = (uint16_t)name.n_bytes };
+    if (name.bytes != NULL) {
+        r->name = malloc(name.n_bytes > 0 ? name.n_bytes : 1);
+        if (r->name == NULL) {
+            r->refs = 0;
+            r->next = rs->free;
+            rs->free = index;
+            return ROOM_NONE;
+        }
+        memcpy(r->name, name.bytes, name.n_bytes);
+        rs->n_named++;
+    }
+    if (++rs->n_live > rs->n_buckets)
+        grow_buckets(rs);
+    bucket = bucket_of(rs, hash);
+    r->next = rs->buckets[bucket];
+    rs->buckets[bucket] = index + 1;
+    directory_enter(rs->directory, record_bucket(hash));
+    return index;
+}
+
+void room_unref(struct rooms *rs, uint32_t index)
+{
+    struct room *r = &rs->rooms[index];
+    uint32_t *link;
+
+    assert(r->refs > 0);
+    if (--r->refs > 0)
+        return;
+    assert(r->n_members == 0);
+    directory_leave(rs->directory, record_bucket(r->hash));
+    for (link = &rs->buckets[bucket_of(rs, r->hash)]; *link != index + 1; link = &rs->rooms[*link - 1].next)
+        assert(*link != 0);
+    *link = r->next;
+    rs->n_live--;
+    if (r->name != NULL)
+        rs->n_named--;
+    free(r->name);
+    free(r->members);
+    *r = (struct room){ .next = rs->free };
+    rs->free = index;
+}
+
+bool room_add(struct rooms *rs, uint32_t index, struct room_member member, uint32_t *at)
+{
+    struct room *r = &rs->rooms[index];
+
+    assert(r->n_members < r->refs);
+    if (r->n_members == r->members_max) {
+        uint32_t max = r->members_max == 0 ? MEMBERS_FIRST : r->members_max + r->members_max / 2 + 1;
+        struct room_member *members = reallocarray(r->members, max, sizeof *members);
+
+        if (members == NULL)
+            return false;
+        r->members = members;
+        r->members_max = max;
+    }
+    *at = r->n_members;
+    r->members[r->n_members++] = member;
+    return true;
+}
+
+bool room_remove(struct rooms *rs, uint32_t index, uint32_t at, struct room_member *moved)
+{
+    struct room *r = &rs->rooms[index];
+
+    assert(at < r->n_members);
+    r->n_members--;
+    if (at == r->n_members)
+        return false;
+    r->members[at] = r->members[r->n_members];
+    *moved = r->members[at];
+    return true;
+}

@@ -1,0 +1,178 @@
+/* admit.c: new connections: from the master's inbox (leastconn), from this slot's own listeners (reuseport, iphash), and whether one may become a client.
+ *
+ * max_pending bounds TCP sockets that are no clients. When it is reached, connections wait where they are (in the inbox, in the kernel's queue); only when
+ * that has lasted for a second are they taken and refused: a burst is served late rather than not, and sockets that say nothing do not shut
+ * others out for ever. */
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "shm/atomic.h"
+#include "worker/worker.h"
+
+#define CROWDED_PATIENCE_MS 1000
+#define PACKETS_PER_TURN 64
+
+static const char refusal_pending[] = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Type: text/plain\r\nContent-Length: 46\r\n"
+                                      "Connection: close\r\n\r\ntoo many connections wait here (max_pending)\r\n\r\n";
+
+static uint32_t n_pending(const struct worker *w)
+{
+    return w->hub.conns.n_used - w->hub.n_clients;
+}
+
+/* Is there no room for more sockets that are no clients? With `refuse`: for so long that they are to be refused. */
+static bool is_crowded(struct worker *w, bool *refuse)
+{
+    *refuse = false;
+    if (n_pending(w) < w->hub.config->max_pending) {
+        w->crowded_since_ms = 0;
+        return false;
+    }
+    if (w->crowded_since_ms == 0)
+        w->crowded_since_ms = w->hub.now_ms;
+    *refuse = w->hub.now_ms - w->crowded_since_ms >= CROWDED_PATIENCE_MS;
+    return true;
+}
+
+static void refuse(struct worker *w, int fd, enum counter why)
+{
+    count_add(w->hub.row, why, 1);
+    /* a courtesy to a socket that is closed at once: whether it arrives does not matter */
+    (void)send(fd, refusal_pending, sizeof refusal_pending - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    close(fd);
+}
+
+static void settle_refused(struct worker *w, const struct parcel *parcel)
+{
+    if (!parcel->has_place)
+        return;
+    w->hub.n_settled++;
+    shm_store_release_u64(&w->hub.slot->places, (uint64_t)w->hub.n_settled << 32 | w->hub.n_clients);
+}
+
+static void take(struct worker *w, int fd, const struct parcel *parcel, bool crowded)
+{
+    struct hub *h = &w->hub;
+    uint32_t index = crowded ? CONN_NONE : conn_open(&h->conns, fd, &parcel->peer);
+    struct conn *c;
+
+    if (index == CONN_NONE) {
+        settle_refused(w, parcel);
+        refuse(w, fd, crowded ? COUNT_REFUSED_PENDING : COUNT_REFUSED_WORKER_LIMIT);
+        return;
+    }
+    c = conn_at(&h->conns, index);
+    c->refusal = parcel->refusal;
+    if (parcel->has_place)
+        c->flags |= CONN_HAS_PLACE;
+    wheel_arm(&h->conns.wheel, index, h->now_ms + h->config->header_timeout_ms);
+    gauge_set(h->row, GAUGE_PENDING, n_pending(w));
+}
+
+void worker_on_inbox(struct worker *w)
+{
+    struct parcel parcels[INBOX_BATCH_MAX];
+    int fds[INBOX_BATCH_MAX];
+    bool refuse_all;
+
+    w->inbox_waits = false;
+    for (uint32_t packets = 0; packets < PACKETS_PER_TURN; packets++) {
+        bool crowded = is_crowded(w, &refuse_all);
+        int n;
+
+        if (crowded && !refuse_all) {
+            w->inbox_waits = true;
+            return;
+        }
+        n = inbox_receive(w->child->inbox_fd, parcels, fds);
+        if (n <= 0)
+            return;
+        for (int i = 0; i < n; i++) {
+            if (fds[i] < 0)
+                continue;
+            if (parcels[i].kind != PARCEL_CONNECTION) {
+                close(fds[i]);
+                continue;
+            }
+            count_add(w->hub.row, COUNT_HANDOFF_PLACEMENT, 1);
+            take(w, fds[i], &parcels[i], crowded);
+        }
+    }
+    w->inbox_waits = true; /* more may be there: the next turn goes on */
+}
+
+static void arm_accept(struct worker *w, uint32_t i)
+{
+    w->accepting[i] = true;
+    loop_accept(w->hub.loop, w->child->listeners[i], tag_pack(OP_ACCEPT, i, 0));
+}
+
+void worker_on_accept(struct worker *w, const struct loop_event *event)
+{
+    uint32_t i = tag_index(event->tag);
+    struct parcel parcel = { .kind = PARCEL_CONNECTION };
+    struct sockaddr_storage address;
+    socklen_t address_bytes = sizeof address;
+    bool refuse_all;
+    bool crowded;
+
+    if (!event->more)
+        w->accepting[i] = false; /* armed again by worker_accept_more */
+    if (event->result < 0)
+        return;
+    crowded = is_crowded(w, &refuse_all);
+    if (w->hub.ending || shm_load_u32(&w->hub.region.header->listeners_closed) != 0) {
+        refuse(w, event->result, COUNT_REFUSED_DRAINING);
+        return;
+    }
+    memset(&address, 0, sizeof address);
+    if (getpeername(event->result, (struct sockaddr *)&address, &address_bytes) < 0) {
+        close(event->result); /* it has gone already */
+        return;
+    }
+    peer_address_from(&parcel.peer, &address);
+    take(w, event->result, &parcel, crowded && refuse_all);
+    if (crowded && w->accepting[i])
+        loop_cancel(w->hub.loop, tag_pack(OP_ACCEPT, i, 0), tag_pack(OP_ACCEPT_CANCEL, i, 0));
+}
+
+void worker_accept_more(struct worker *w)
+{
+    bool refuse_all;
+    bool crowded = is_crowded(w, &refuse_all);
+
+    if (w->hub.ending || shm_load_u32(&w->hub.region.header->listeners_closed) != 0)
+        return;
+    if (w->inbox_waits)
+        worker_on_inbox(w);
+    if (crowded && !refuse_all)
+        return;
+    for (uint32_t i = 0; i < w->child->n_listeners; i++)
+        if (!w->accepting[i])
+            arm_accept(w, i);
+}
+
+enum parcel_refusal worker_admission(struct worker *w, const struct conn *c)
+{
+    const struct shm_header *header = w->hub.region.header;
+    uint64_t host = 0;
+
+    if (w->hub.ending || shm_load_u32(&header->listeners_closed) != 0)
+        return REFUSE_DRAINING;
+    if (c->refusal != REFUSE_NOT)
+        return (enum parcel_refusal)c->refusal;
+    if ((c->flags & CONN_HAS_PLACE) != 0)
+        return REFUSE_NOT;
+    for (uint32_t i = 0; i < header->n_workers; i++) {
+        const struct shm_slot *slot = &header->slots[i];
+        uint64_t places = shm_load_u64(&slot->places);
+        uint64_t taken = (uint32_t)places + (uint32_t)(shm_load_u32(&slot->n_places_given) - (uint32_t)(places >> 32));
+
+        if (i == w->hub.region.self && slot->max_connections != 0 && taken >= slot->max_connections)
+            return REFUSE_WORKER_LIMIT;
+        host += taken;
+    }
+    return header->max_connections != 0 && host >= header->max_connections ? REFUSE_HOST_LIMIT : REFUSE_NOT;
+}

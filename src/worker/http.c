@@ -1,0 +1,411 @@
+/* http.c: the client listener: which request gets which answer.
+ *
+ * Order of checks and forms of errors on the Engine.IO path: engine.io 6.6.12 (server.ts: verify), recorded in tests/vectors. Where Node completes an
+ * upgrade only to refuse it, this server refuses before the 101. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "session/handshake.h"
+#include "worker/worker.h"
+
+#define ANSWER_MAX 2048 /* head of an answer, and short bodies */
+#define ROOMS_PER_CLIENT_MAX 64
+
+extern const unsigned char asset_demo_html[];
+extern const unsigned long asset_demo_html_size;
+
+struct answer {
+    uint16_t status;
+    const char *type;
+    struct slice body;
+    const char *headers; /* more of them, each with its CRLF; may be NULL */
+    bool close;          /* the connection ends with it */
+    bool head_only;
+};
+
+static void send_answer(struct worker *w, struct conn *c, const struct answer *a)
+{
+    char head[ANSWER_MAX];
+    int n = snprintf(head, sizeof head, "HTTP/1.1 %u %s\r\nContent-Type: %s\r\nContent-Length: %u\r\n%sConnection: %s\r\n\r\n", a->status,
+                     http_reason(a->status), a->type, a->body.n_bytes, a->headers == NULL ? "" : a->headers,
+                     a->close ? "close" : "keep-alive");
+
+    client_settled(&w->hub, c);
+    client_send(&w->hub, c, head, (uint32_t)n, false);
+    if (!a->head_only && a->body.n_bytes > 0)
+        client_send(&w->hub, c, a->body.bytes, a->body.n_bytes, false);
+    if (a->close)
+        client_end(&w->hub, c, CLOSE_TRANSPORT_CLOSE, WS_CLOSE_NO_STATUS, NULL);
+    else
+        wheel_arm(&w->hub.conns.wheel, conn_index(&w->hub.conns, c), w->hub.now_ms + w->hub.config->header_timeout_ms);
+}
+
+/* Does the connection go on after this request? One with a body does not: bodies are not read here. */
+static bool goes_on(const struct http_request *r)
+{
+    return r->keep_alive && !r->chunked && r->content_length == 0;
+}
+
+static void answer_text(struct worker *w, struct conn *c, const struct http_request *r, uint16_t status, const char *text)
+{
+    struct answer a = {
+        .status = status,
+        .type = "text/plain; charset=utf-8",
+        .body = slice_text(text),
+        .headers = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n",
+        .close = r == NULL || !goes_on(r),
+        .head_only = r != NULL && r->method == HTTP_HEAD_,
+    };
+
+    send_answer(w, c, &a);
+}
+
+void http_answer_error(struct worker *w, struct conn *c, uint16_t status)
+{
+    answer_text(w, c, NULL, status, http_reason(status));
+}
+
+/* --- refusals --- */
+
+static void refuse_full(struct worker *w, struct conn *c, enum parcel_refusal why)
+{
+    static const struct {
+        enum counter counter;
+        const char *text;
+    } reasons[] = {
+        [REFUSE_NOT] = { COUNT_REFUSED_MEMORY, "the server's tables are full\n" },
+        [REFUSE_HOST_LIMIT] = { COUNT_REFUSED_HOST_LIMIT, "the server is full (max_connections)\n" },
+        [REFUSE_WORKER_LIMIT] = { COUNT_REFUSED_WORKER_LIMIT, "the server is full (max_connections_per_worker)\n" },
+        [REFUSE_RATE] = { COUNT_REFUSED_RATE, "too many new connections (accept_rate)\n" },
+        [REFUSE_DRAINING] = { COUNT_REFUSED_DRAINING, "the server is draining\n" },
+    };
+    struct answer a = {
+        .status = 503,
+        .type = "text/plain; charset=utf-8",
+        .body = slice_text(reasons[why].text),
+        .headers = "Retry-After: 2\r\nCache-Control: no-store\r\n",
+        .close = true,
+    };
+
+    count_add(w->hub.row, reasons[why].counter, 1);
+    send_answer(w, c, &a);
+}
+
+/* Answers of the Engine.IO path: JSON for plain requests, the bare message for upgrades, which end with it. */
+static void refuse_engine(struct worker *w, struct conn *c, const struct http_request *r, uint32_t code, const char *message)
+{
+    bool upgrade = http_ws_check(r) != HTTP_WS_NOT_ASKED;
+    char body[256];
+    struct answer a = { .status = 400, .type = upgrade ? "text/html" : "application/json", .close = upgrade || !goes_on(r) };
+
+    if (upgrade)
+        snprintf(body, sizeof body, "%s", message);
+    else
+        snprintf(body, sizeof body, "{\"code\":%u,\"message\":\"%s\"}", code, message);
+    a.body = slice_text(body);
+    a.head_only = r->method == HTTP_HEAD_;
+    send_answer(w, c, &a);
+}
+
+/* A browser page of an origin that is not let in. Body and log say what would let it in. */
+static void refuse_origin(struct worker *w, struct conn *c, struct slice origin, struct slice host)
+{
+    static struct log_rate rate;
+    uint32_t suppressed;
+    char body[1024];
+
+    count_add(w->hub.row, COUNT_REFUSED_ORIGIN, 1);
+    snprintf(body, sizeof body,
+             "origin %.*s is not allowed for host %.*s; to let it in, set on the server: origins = %.*s\n",
+             (int)(origin.n_bytes > 200 ? 200 : origin.n_bytes), origin.bytes, (int)(host.n_bytes > 200 ? 200 : host.n_bytes),
+             host.bytes == NULL ? "" : host.bytes, (int)(origin.n_bytes > 200 ? 200 : origin.n_bytes), origin.bytes);
+    if (log_allow(&rate, w->hub.now_ms, 10, &suppressed)) {
+        char text[256];
+
+        snprintf(text, sizeof text, "%.*s", (int)(origin.n_bytes > 200 ? 200 : origin.n_bytes), origin.bytes);
+        log_warning("origin_refused", "origin=%s fix=%s suppressed=%u", text, "add it to `origins`", suppressed);
+    }
+    answer_text(w, c, NULL, 403, body);
+}
+
+/* Checks the Origin; false: refused and answered. Not from a browser: served. */
+static bool origin_may(struct worker *w, struct conn *c, const struct http_request *r)
+{
+    struct slice origin = http_header_find(r, "origin");
+    struct slice host = http_header_find(r, "host");
+
+    if (origin.bytes == NULL || http_origin_allowed(w->hub.config->origins, origin, host))
+        return true;
+    refuse_origin(w, c, origin, host);
+    return false;
+}
+
+/* --- upgrades --- */
+
+static void send_switch(struct worker *w, struct conn *c, const struct http_request *r)
+{
+    struct slice protocol = http_ws_protocol(r);
+    char accept[HTTP_ACCEPT_CHARS];
+    char head[ANSWER_MAX];
+    int n;
+
+    http_ws_accept(accept, http_header_find(r, "sec-websocket-key"));
+    n = snprintf(head, sizeof head,
+                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %.*s\r\n",
+                 HTTP_ACCEPT_CHARS, accept);
+    if (protocol.bytes != NULL && protocol.n_bytes > 0 && protocol.n_bytes < ANSWER_MAX / 2)
+        n += snprintf(head + n, sizeof head - (size_t)n, "Sec-WebSocket-Protocol: %.*s\r\n", (int)protocol.n_bytes, protocol.bytes);
+    n += snprintf(head + n, sizeof head - (size_t)n, "\r\n");
+    client_send(&w->hub, c, head, (uint32_t)n, false);
+}
+
+/* Is it a good WebSocket handshake that may become a client? Answers otherwise. */
+static bool may_upgrade(struct worker *w, struct conn *c, const struct http_request *r, uint16_t bad_version_status)
+{
+    struct answer a = { .status = 400, .type = "text/html", .close = true };
+    enum parcel_refusal refusal;
+
+    switch (http_ws_check(r)) {
+    case HTTP_WS_OK:
+        break;
+    case HTTP_WS_NOT_ASKED:
+        a.status = 426;
+        a.headers = "Upgrade: websocket\r\n";
+        a.body = slice_text("this is a WebSocket endpoint");
+        send_answer(w, c, &a);
+        return false;
+    case HTTP_WS_BAD_METHOD:
+        a.status = 405;
+        a.headers = "Allow: GET\r\n";
+        a.body = slice_text("Invalid HTTP method");
+        send_answer(w, c, &a);
+        return false;
+    case HTTP_WS_BAD_VERSION:
+        a.status = bad_version_status;
+        a.headers = "Sec-WebSocket-Version: 13\r\n";
+        a.body = slice_text("Missing or invalid Sec-WebSocket-Version header");
+        send_answer(w, c, &a);
+        return false;
+    case HTTP_WS_BAD_KEY:
+        a.body = slice_text("Missing or invalid Sec-WebSocket-Key header");
+        send_answer(w, c, &a);
+        return false;
+    }
+    if (!origin_may(w, c, r))
+        return false;
+    refusal = worker_admission(w, c);
+    if (refusal == REFUSE_NOT)
+        return true;
+    refuse_full(w, c, refusal);
+    return false;
+}
+
+static uint64_t realtime_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static bool has_control_bytes(struct slice text)
+{
+    for (uint32_t i = 0; i < text.n_bytes; i++)
+        if ((unsigned char)text.bytes[i] < 0x20 || text.bytes[i] == 0x7f)
+            return true;
+    return false;
+}
+
+static void serve_engine(struct worker *w, struct conn *c, const struct http_request *r)
+{
+    char transport[16];
+    char text[64];
+    int32_t n = http_query_get(r->query, "transport", transport, sizeof transport - 1);
+    bool upgrade = http_ws_check(r) != HTTP_WS_NOT_ASKED;
+    char *handshake;
+
+    if (n < 0 || n != 9 || memcmp(transport, "websocket", 9) != 0) { /* the transports of this build */
+        refuse_engine(w, c, r, 0, "Transport unknown");
+        return;
+    }
+    if (has_control_bytes(http_header_find(r, "origin"))) {
+        refuse_engine(w, c, r, 3, "Bad request");
+        return;
+    }
+    n = http_query_get(r->query, "sid", text, sizeof text);
+    if (n > 0 || n == -2) { /* a WebSocket of its own never comes with one, and there is no other transport to come from */
+        count_add(w->hub.row, COUNT_SESSION_UNKNOWN, 1);
+        refuse_engine(w, c, r, 1, "Session ID unknown");
+        return;
+    }
+    if (r->method != HTTP_GET_) {
+        refuse_engine(w, c, r, 2, "Bad handshake method");
+        return;
+    }
+    if (!upgrade) {
+        refuse_engine(w, c, r, 3, "Bad request");
+        return;
+    }
+    n = http_query_get(r->query, "EIO", text, sizeof text);
+    if (n != 1 || text[0] != '4') {
+        refuse_engine(w, c, r, 5, "Unsupported protocol version");
+        return;
+    }
+    if (!may_upgrade(w, c, r, 400))
+        return;
+    handshake = handshake_keep(r, w->hub.config->fetch_handshake == FETCH_FULL, realtime_ms());
+    send_switch(w, c, r);
+    if (!client_open_socketio(&w->hub, c, handshake)) {
+        free(handshake);
+        client_condemn(&w->hub, c, CLOSE_MEMORY, false);
+        count_add(w->hub.row, COUNT_REFUSED_MEMORY, 1);
+    }
+}
+
+/* --- plain WebSockets --- */
+
+struct asked_rooms {
+    struct slice names[ROOMS_PER_CLIENT_MAX];
+    char text[ROOMS_PER_CLIENT_MAX][NAME_BYTES_MAX];
+    uint32_t n;
+};
+
+/* 0, or the status of the refusal with its text. */
+static uint16_t add_room(const struct worker *w, struct asked_rooms *rooms, struct slice raw, bool plus, const char **why)
+{
+    char *to = rooms->text[rooms->n];
+    int32_t n;
+
+    if (rooms->n == ROOMS_PER_CLIENT_MAX || rooms->n >= w->hub.config->ws.max_rooms_per_socket) {
+        *why = "too many rooms (max_rooms_per_socket)\n";
+        return 400;
+    }
+    n = http_percent_decode(raw, plus, to, NAME_BYTES_MAX);
+    if (n <= 0) {
+        *why = n == 0 ? "a room needs a name\n" : n == -2 ? "room name over 255 bytes\n" : "bad percent-encoding in a room name\n";
+        return 400;
+    }
+    if (!w->hub.config->ws.client_join && (n < 7 || memcmp(to, "public/", 7) != 0)) {
+        *why = "only rooms under public/ are open to clients ([ws] client_join = no)\n";
+        return 403;
+    }
+    if (peal_is_socket_id((struct peal_text){ to, (uint32_t)n })) {
+        *why = "room has the form of a socket id\n";
+        return 403;
+    }
+    rooms->names[rooms->n++] = slice_of(to, (uint32_t)n);
+    return 0;
+}
+
+static void serve_room(struct worker *w, struct conn *c, const struct http_request *r)
+{
+    static struct asked_rooms rooms; /* 17 KB of scratch; a worker has one thread */
+    struct slice rest = r->query;
+    struct slice key;
+    struct slice value;
+    const char *why = "";
+    uint16_t status;
+
+    rooms.n = 0;
+    status = add_room(w, &rooms, slice_of(r->path.bytes + 4, r->path.n_bytes - 4), false, &why);
+    while (status == 0 && http_query_next(&rest, &key, &value))
+        if (slice_is(key, "room"))
+            status = add_room(w, &rooms, value, true, &why);
+    if (status != 0) {
+        answer_text(w, c, r, status, why);
+        return;
+    }
+    if (!may_upgrade(w, c, r, 426))
+        return;
+    send_switch(w, c, r);
+    if (!client_open_room(&w->hub, c, rooms.names, rooms.n)) {
+        client_condemn(&w->hub, c, CLOSE_MEMORY, false);
+        count_add(w->hub.row, COUNT_REFUSED_MEMORY, 1);
+    }
+}
+
+static void serve_echo(struct worker *w, struct conn *c, const struct http_request *r)
+{
+    if (!may_upgrade(w, c, r, 426))
+        return;
+    send_switch(w, c, r);
+    if (!client_open_echo(&w->hub, c))
+        client_condemn(&w->hub, c, CLOSE_MEMORY, false);
+}
+
+/* --- pages and health --- */
+
+static void serve_ready(struct worker *w, struct conn *c, const struct http_request *r)
+{
+    const struct shm_header *header = w->hub.region.header;
+    bool redis_down = w->hub.config->redis.enabled &&
+                      __atomic_load_n(&header->slots[PEAL_SLOT_BRIDGE].redis_up, __ATOMIC_RELAXED) == 0;
+
+    if (__atomic_load_n(&header->draining, __ATOMIC_RELAXED) != DRAIN_NO || w->hub.ending)
+        answer_text(w, c, r, 503, "draining\n");
+    else if (redis_down && w->hub.config->ready_requires_redis)
+        answer_text(w, c, r, 503, "redis is down (ready_requires_redis)\n");
+    else
+        answer_text(w, c, r, 200, redis_down ? "ready, degraded: redis\n" : "ready\n");
+}
+
+static void serve_page(struct worker *w, struct conn *c, const struct http_request *r)
+{
+    struct answer a = {
+        .status = 200,
+        .type = "text/html; charset=utf-8",
+        .body = slice_of(asset_demo_html, (uint32_t)asset_demo_html_size),
+        .headers = "Cache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\n"
+                   "Content-Security-Policy: default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self' "
+                   "ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n",
+        .close = !goes_on(r),
+        .head_only = r->method == HTTP_HEAD_,
+    };
+
+    send_answer(w, c, &a);
+}
+
+static bool path_is(const struct http_request *r, const char *path)
+{
+    return slice_is(r->path, path);
+}
+
+static bool path_under(const struct http_request *r, const char *prefix)
+{
+    uint32_t n = (uint32_t)strlen(prefix);
+
+    return r->path.n_bytes >= n && memcmp(r->path.bytes, prefix, n) == 0;
+}
+
+void http_serve(struct worker *w, struct conn *c, const struct http_request *r)
+{
+    const struct config *config = w->hub.config;
+    bool page = config->demo && path_is(r, "/");
+    bool live = config->health && path_is(r, "/livez");
+    bool ready = config->health && path_is(r, "/readyz");
+
+    if (path_under(r, config->path)) {
+        serve_engine(w, c, r);
+    } else if (path_under(r, "/ws/")) {
+        serve_room(w, c, r);
+    } else if (config->echo && path_is(r, "/echo")) {
+        serve_echo(w, c, r);
+    } else if (page || live || ready) {
+        if (r->method != HTTP_GET_ && r->method != HTTP_HEAD_) {
+            struct answer a = { .status = 405, .type = "text/plain", .body = slice_text("GET and HEAD only\n"), .headers = "Allow: GET, HEAD\r\n", .close = true };
+
+            send_answer(w, c, &a);
+        } else if (page) {
+            serve_page(w, c, r);
+        } else if (live) {
+            answer_text(w, c, r, 200, "alive\n");
+        } else {
+            serve_ready(w, c, r);
+        }
+    } else {
+        answer_text(w, c, r, 404, "not found\n");
+    }
+}

@@ -1,0 +1,313 @@
+/* life.c: how a worker begins, drains and ends.
+ *
+ * It ends in three ways: told to (SIGTERM: at once, or in a drain when what is being closed is through), with its master (the life pipe's end of file: clients
+ * are closed with 1012, what is queued first, within LIFE_LOST_MS), or by kill -9, which needs no code here: the master reaps. */
+#include <dirent.h>
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "session/acks.h"
+#include "session/input.h"
+#include "session/publish.h"
+#include "shm/atomic.h"
+#include "worker/worker.h"
+
+#define CLOSINGS_MS 1900 /* the master kills 2 s after SIGTERM */
+#define DRAIN_SCAN 65536 /* connections looked at in one turn */
+
+static void on_failed(void *context, struct conn *c, int error)
+{
+    struct hub *h = context;
+
+    client_condemn(h, c, error == ENOMEM ? CLOSE_MEMORY : CLOSE_TRANSPORT_ERROR, false);
+}
+
+static void on_finished(void *context, struct conn *c)
+{
+    client_condemn(context, c, (enum close_reason)c->close_reason, true);
+}
+
+static void on_lagged(void *context, struct conn *c, enum outq_result why)
+{
+    struct hub *h = context;
+
+    if (why == OUTQ_LOST)
+        count_add(h->row, COUNT_RING_LAPPED, 1);
+    client_condemn(h, c, CLOSE_SLOW_CONSUMER, false);
+}
+
+static uint32_t count_descriptors(void)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    uint32_t n = 0;
+
+    if (dir == NULL)
+        return 256;
+    while (readdir(dir) != NULL)
+        n++;
+    closedir(dir);
+    return n;
+}
+
+/* As many sockets as descriptors are left, less a reserve. */
+static uint32_t connections_max(void)
+{
+    struct rlimit limit;
+    uint32_t used = count_descriptors() + FD_RESERVE;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return 1024;
+    if (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > 1u << 24)
+        return (1u << 24) - 1;
+    return limit.rlim_cur > used + 16 ? (uint32_t)limit.rlim_cur - used : 16;
+}
+
+static uint32_t receive_buffers(uint32_t n_workers)
+{
+    uint32_t share = RECEIVE_BYTES_HOST / n_workers / RECEIVE_BUFFER_BYTES;
+    uint32_t n = 64;
+
+    while (n * 2 <= share && n < 32768)
+        n *= 2;
+    return n;
+}
+
+static void pin(const struct config *config, uint32_t slot)
+{
+    cpu_set_t allowed;
+    cpu_set_t one;
+    uint32_t nth;
+
+    CPU_ZERO(&one);
+    if (config->cpu_affinity == AFFINITY_OFF || sched_getaffinity(0, sizeof allowed, &allowed) < 0)
+        return;
+    if (config->cpu_affinity == AFFINITY_LIST) {
+        CPU_SET(config->cpu_list[slot % config->n_cpu_list], &one);
+    } else {
+        if (config->workers > (uint32_t)CPU_COUNT(&allowed))
+            return; /* more workers than cores: the kernel spreads them better */
+        nth = slot;
+        for (uint32_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+            if (CPU_ISSET(cpu, &allowed) && nth-- == 0) {
+                CPU_SET(cpu, &one);
+                break;
+            }
+        }
+    }
+    if (sched_setaffinity(0, sizeof one, &one) < 0)
+        log_warning("pin_failed", "slot=%u error=%s", slot, strerror(errno));
+}
+
+static bool open_loop(struct hub *h, uint32_t n_workers)
+{
+    struct loop_options options = {
+        .sq_entries = WORKER_SQ_ENTRIES,
+        .cq_entries = WORKER_CQ_ENTRIES,
+        .n_buffers = receive_buffers(n_workers),
+        .buffer_bytes = RECEIVE_BUFFER_BYTES,
+    };
+    char why[512] = "";
+
+    if (loop_new(&h->loop, &options, why, sizeof why) == 0)
+        return true;
+    log_error("io_uring_refused", "reason=%s", why);
+    return false;
+}
+
+static bool open_tables(struct hub *h)
+{
+    struct outq_source source = { fanout_copy, h };
+    struct batch_limits limits = { WORKER_NODES_PER_BATCH, WORKER_CONTROL_ARENA_BYTES };
+    struct batch_events events = { on_failed, on_finished, on_lagged, h };
+    uint32_t max = connections_max();
+
+    if (conns_init(&h->conns, h->loop, max, h->now_ms) < 0 || sockets_init(&h->sockets, max, h->region.header->sessions_per_slot) < 0)
+        return false;
+    h->directory = directory_new(&h->region);
+    h->identities = sessions_new(&h->region);
+    h->outqs = outqs_new(&source, h->config->outq_items_max, h->config->outq_bytes_max);
+    h->acks = acks_new();
+    h->replies = replies_new();
+    h->inputs = inputs_new();
+    h->condemned = calloc((size_t)max * 2, sizeof *h->condemned);
+    h->selected = calloc(h->sockets.socks_max, sizeof *h->selected); /* untouched pages cost nothing */
+    if (h->directory == NULL || h->identities == NULL || h->outqs == NULL || h->acks == NULL || h->replies == NULL || h->inputs == NULL ||
+        h->condemned == NULL || h->selected == NULL)
+        return false;
+    h->batch = batch_new(&h->conns, h->outqs, &limits, &events);
+    return h->batch != NULL && rooms_init(&h->rooms, h->directory) == 0 && deferred_init(&h->deferred, WORKER_DEFERRED_MAX) == 0;
+}
+
+/* SIGINT of a terminal reaches the whole group; the master decides what it means. */
+static int open_signals(void)
+{
+    sigset_t mask;
+
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGTERM);
+    sigprocmask(SIG_BLOCK, &mask, NULL);
+    return signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+bool worker_open(struct worker *w, const struct child *child)
+{
+    struct hub *h = &w->hub;
+    char name[32];
+    struct timespec ts;
+
+    snprintf(name, sizeof name, "worker-%u", child->slot);
+    w->child = child;
+    w->host.hub = h;
+    if (region_open(&h->region, child->region_fd, child->slot, child->bells) < 0)
+        return false;
+    h->config = h->region.config;
+    log_init(name, (enum log_level)h->config->log_level, (enum log_format)h->config->log_format);
+    h->slot = &h->region.header->slots[child->slot];
+    h->row = &h->region.counters[child->slot];
+    ring_open(&h->ring, &h->region);
+    h->walked = shm_load_u64(&h->slot->cursor);
+    h->last_append = h->walked;
+    h->random = h->region.header->epoch ^ (uint64_t)getpid() << 32 ^ child->generation;
+    h->random = h->random == 0 ? 1 : h->random;
+    h->socket_gone = dispatch_socket_gone;
+    h->socket_gone_context = &w->host;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    h->now_ms = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+    pin(h->config, child->slot);
+    w->signal_fd = open_signals();
+    if (w->signal_fd < 0 || !open_loop(h, h->region.header->n_workers))
+        return false;
+    w->events = calloc(WORKER_EVENTS_MAX, sizeof *w->events);
+    if (w->events == NULL || !open_tables(h)) {
+        log_error("out_of_memory", "what=%s", "tables of a worker");
+        return false;
+    }
+    w->retry = calloc(h->conns.max, sizeof *w->retry);
+    if (w->retry == NULL)
+        return false;
+    loop_read(h->loop, h->region.bells[child->slot], &w->bell, sizeof w->bell, tag_pack(OP_BELL, 0, 0));
+    loop_poll(h->loop, child->inbox_fd, POLLIN, tag_pack(OP_INBOX, 0, 0));
+    loop_poll_once(h->loop, child->life_fd, POLLIN | POLLHUP, tag_pack(OP_LIFE, 0, 0));
+    loop_poll(h->loop, w->signal_fd, POLLIN, tag_pack(OP_SIGNAL, 0, 0));
+    worker_accept_more(w);
+    shm_store_u32(&h->slot->loop_rung, loop_rung(h->loop));
+    shm_store_release_u64(&h->slot->ready_generation, child->generation);
+    return true;
+}
+
+void worker_close(struct worker *w)
+{
+    struct hub *h = &w->hub;
+
+    for (uint32_t i = 0; i < h->conns._fresh; i++)
+        client_gone(h, conn_at(&h->conns, i), h->ending ? CLOSE_HOST_STOP : CLOSE_SERVER_SHUTTING_DOWN);
+    clients_run_deferred(h, UINT64_MAX);
+    batch_free(h->batch);
+    outqs_free(h->outqs);
+    acks_free(h->acks);
+    replies_free(h->replies);
+    inputs_free(h->inputs);
+    sessions_free(h->identities);
+    directory_free(h->directory);
+    loop_free(h->loop);
+    free(h->condemned);
+    free(h->selected);
+    free(h->scratch);
+    free(w->events);
+    free(w->retry);
+}
+
+static void end_all(struct worker *w, enum close_reason reason)
+{
+    struct hub *h = &w->hub;
+
+    for (uint32_t i = 0; i < h->conns._fresh; i++) {
+        struct conn *c = conn_at(&h->conns, i);
+
+        if (c->state == CONN_OPEN)
+            client_end(h, c, reason, WS_CLOSE_RESTART, "server stopped");
+        else if (c->state == CONN_HTTP)
+            client_gone(h, c, reason);
+    }
+}
+
+void worker_on_life_lost(struct worker *w)
+{
+    struct hub *h = &w->hub;
+
+    if (h->ending)
+        return;
+    log_error("master_lost", "action=%s", "closing clients and ending");
+    h->ending = true;
+    w->ends_at_ms = h->now_ms + LIFE_LOST_MS - 500;
+    for (uint32_t i = 0; i < w->child->n_listeners; i++) {
+        if (w->accepting[i])
+            loop_cancel(h->loop, tag_pack(OP_ACCEPT, i, 0), tag_pack(OP_ACCEPT_CANCEL, i, 0));
+        close(w->child->listeners[i]);
+    }
+    end_all(w, CLOSE_HOST_STOP);
+}
+
+void worker_on_signal(struct worker *w)
+{
+    struct signalfd_siginfo info;
+    struct hub *h = &w->hub;
+
+    while (read(w->signal_fd, &info, sizeof info) == sizeof info) {
+        if (info.ssi_pid != (uint32_t)h->region.header->master_pid)
+            continue; /* sent to the whole group, by a service manager or a terminal: the master decides what it means */
+        if (shm_load_u32(&h->region.header->draining) == DRAIN_CLOSING) {
+            h->ending = true;
+            w->ends_at_ms = h->now_ms + CLOSINGS_MS;
+            end_all(w, CLOSE_DRAIN);
+        } else {
+            w->stop = true;
+        }
+    }
+}
+
+bool worker_may_end(const struct worker *w)
+{
+    const struct hub *h = &w->hub;
+
+    if (w->ends_at_ms == 0)
+        return false;
+    if (h->now_ms >= w->ends_at_ms || h->conns.n_used == 0)
+        return true;
+    /* without a master nobody will ever fill a hole */
+    return h->ending && getppid() != h->region.header->master_pid && ring_tail(&h->ring) != h->walked && batch_idle(h->batch);
+}
+
+/* Closes as many as the master allows; what it allows is paced. */
+void worker_drain(struct worker *w)
+{
+    struct hub *h = &w->hub;
+    uint64_t allowance = shm_load_u64(&h->slot->drain_allowance);
+    uint64_t closed = h->slot->drain_closed;
+
+    h->draining = shm_load_u32(&h->region.header->draining) != DRAIN_NO;
+    for (uint32_t looked = 0; closed < allowance && h->n_clients > 0 && looked < DRAIN_SCAN; looked++) {
+        struct conn *c;
+
+        if (w->drain_at >= h->conns._fresh)
+            w->drain_at = 0;
+        c = conn_at(&h->conns, w->drain_at++);
+        if (c->state != CONN_OPEN)
+            continue;
+        client_end(h, c, CLOSE_DRAIN, WS_CLOSE_RESTART, "server draining");
+        closed++;
+    }
+    shm_store_u64(&h->slot->drain_closed, closed);
+}

@@ -1,0 +1,60 @@
+/* worker.h: one worker process. worker.c is the route of a message; http.c answers what is no message; life.c begins and ends the process. */
+#ifndef PEAL_WORKER_WORKER_H
+#define PEAL_WORKER_WORKER_H
+
+#include "app/dispatch.h"
+#include "net/child.h"
+#include "proto/http.h"
+#include "session/fanout.h"
+#include "session/hub.h"
+
+#define WORKER_EVENTS_MAX 4096
+
+/* Operations of this process besides those of its connections. */
+enum worker_op { OP_BELL = CONN_OP_LIMIT, OP_INBOX, OP_LIFE, OP_SIGNAL, OP_ACCEPT, OP_ACCEPT_CANCEL };
+
+struct worker {
+    struct hub hub;
+    struct fanout fanout;
+    struct peal_host host;
+    const struct child *child;
+    struct loop_event *events;  /* [WORKER_EVENTS_MAX] */
+    uint32_t *retry;            /* [conns.max]: connections whose input waits for room in the ring; CONN_RETRY */
+    uint32_t n_retry;
+    uint64_t bell;              /* where the eventfd is read to */
+    uint64_t second_at_ms;
+    uint64_t queues_at_ms;
+    uint64_t crowded_since_ms;  /* max_pending reached: since when; 0: it is not */
+    uint64_t ends_at_ms;        /* the process ends then at the latest; 0: it goes on */
+    struct log_rate *rates;
+    uint32_t drain_at;          /* the next connection that a drain looks at */
+    int signal_fd;
+    bool inbox_waits;           /* readable, and not read because of max_pending */
+    bool accepting[8];
+    bool stop;
+};
+
+/* The process's main function. Returns its exit code. */
+int worker_main(const struct child *child);
+
+/* life.c */
+MUST_USE bool worker_open(struct worker *w, const struct child *child);
+void worker_close(struct worker *w);
+void worker_on_life_lost(struct worker *w);
+void worker_on_signal(struct worker *w);
+void worker_drain(struct worker *w);
+bool worker_may_end(const struct worker *w);
+
+/* admit.c: new connections */
+void worker_on_inbox(struct worker *w);
+void worker_on_accept(struct worker *w, const struct loop_event *event);
+void worker_accept_more(struct worker *w);
+
+/* May this connection become a client? REFUSE_NOT: yes. */
+enum parcel_refusal worker_admission(struct worker *w, const struct conn *c);
+
+/* http.c: answers one request. The connection is then OPEN (upgraded), still HTTP (kept alive), or ending. */
+void http_serve(struct worker *w, struct conn *c, const struct http_request *request);
+void http_answer_error(struct worker *w, struct conn *c, uint16_t status);
+
+#endif
