@@ -157,10 +157,8 @@ uint32_t wheel_next_ms(const struct wheel *w, uint64_t now_ms)
         return WHEEL_NONE;
     if (w->heads[WHEEL_LATER] != 0 || w->tick < tick_of(now_ms))
         return 0;
-    for (
-        uint32_t i = 0;
-        i <
-        WHEEL_SLOTS;) { /* a word at a time; the first word's low bits come last, as the end of the round */
+    /* A word at a time; the first word's low bits come last, as the end of the round. */
+    for (uint32_t i = 0; i < WHEEL_SLOTS;) {
         uint32_t slot = (w->tick + i) % WHEEL_SLOTS;
         uint64_t bits = w->occupied[slot / 64] >> slot % 64;
 

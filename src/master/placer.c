@@ -18,6 +18,9 @@
 #define PLACER_RETRY_MS 2  /* an inbox is full: its worker is about to read it */
 #define PLACER_IDLE_MS  20 /* no worker lives */
 
+/* A worker that starts will have room in a moment: for that long waiting is better than refusing. */
+#define PLACER_START_WAIT_MS 1000
+
 void placer_init(struct master *m)
 {
     place_rate_init(&m->placer.rate, m->config->accept_rate, m->now_ms);
@@ -102,10 +105,14 @@ static void placer_look(struct master *m, struct place_worker *workers)
 {
     for (uint32_t i = 0; i < m->config->workers; i++) {
         const struct shm_slot *shm = master_shm(m, i);
+        const struct slot *s = &m->slots[i];
+        bool starts = s->phase == PHASE_STARTING &&
+                      m->now_ms - s->started_ms < PLACER_START_WAIT_MS;
+        bool sent = placer_send(m, i); /* what is left of earlier turns goes first */
 
         workers[i] = (struct place_worker){
-            .is_live = m->slots[i].phase == PHASE_LIVE,
-            .is_stuck = !placer_send(m, i), /* what is left of earlier turns goes first */
+            .is_live = s->phase == PHASE_LIVE || starts,
+            .is_stuck = !sent || starts,
             .used = place_used(shm_load_u64(&shm->places), shm->n_places_given),
             .limit = shm->max_connections,
         };

@@ -1,0 +1,148 @@
+/* load.h: what the scenarios of bench/load share.
+ *
+ * The parent forks client processes, moves them from phase to phase (each when all have
+ * arrived), and prints one JSON object a line: progress, closes as they come, and at last
+ * {"event":"result",…,"ok":…}.
+ * Invariant: client number g lives in process g % procs, so that the special ones (the first
+ *            numbers) are spread.
+ * Owns:      struct load_shared: written by the clients with atomics, read by the parent. */
+#ifndef BENCH_LIB_LOAD_H
+#define BENCH_LIB_LOAD_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/driver.h"
+#include "lib/engine.h"
+#include "lib/hist.h"
+#include "lib/json_out.h"
+#include "lib/util.h"
+
+#define LOAD_PHASES 8u
+
+struct load_options {
+    struct opt_list urls;
+    const char *dialect;
+    const char *nsp;
+    const char *auth;
+    const char *room;
+    const char *expect;
+    const char *mix;
+    uint32_t clients;
+    uint32_t procs;
+    uint32_t sources;
+    uint32_t connect_parallel;
+    uint32_t connect_rate;
+    uint32_t connect_timeout_ms;
+    uint32_t timeout_s;
+    uint32_t publishers;
+    uint32_t messages;
+    uint32_t payload;
+    uint32_t window;
+    uint32_t slow;
+    uint32_t settle_ms;
+    uint32_t spare;
+    uint32_t concurrent;
+    uint32_t life_ms;
+    uint32_t seed;
+    double rate;
+    bool tolerate_closes;
+    bool each_close;
+    bool stay;
+};
+
+struct load_shared {
+    _Atomic uint32_t phase;
+    _Atomic uint32_t arrived[LOAD_PHASES];
+    _Atomic uint32_t open; /* now */
+    _Atomic uint32_t opened_total;
+    _Atomic uint32_t joined_total;
+    _Atomic uint64_t messages_total;   /* received */
+    _Atomic uint32_t unexpected_total; /* closes that neither we nor the scenario wanted */
+    _Atomic uint32_t closes[CAUSES];
+    _Atomic uint32_t slow_ends[CAUSES];
+    _Atomic uint32_t silent_open;
+    _Atomic uint32_t command_seq; /* hold: what the parent read from standard input */
+    _Atomic uint32_t command_verb;
+    _Atomic uint32_t command_count;
+    struct hist latency[DRIVER_PROCESSES_MAX];
+    /* Of each client that stayed: its longest time between two messages. */
+    struct hist gaps[DRIVER_PROCESSES_MAX];
+};
+
+/* One client process. The engine's config.ctx points here. */
+struct load_process {
+    const struct load_options *options;
+    struct load_shared *shared;
+    struct engine engine;
+    uint32_t index;
+    uint32_t procs;
+    uint64_t *last_ns; /* by client: when it last got a message; 0: never */
+    uint64_t *gap_ns;  /* by client: the longest time between two */
+    void *scenario;
+};
+
+/* The parent's side of a run. */
+struct load {
+    const struct load_options *options;
+    struct load_shared *shared;
+    struct driver driver;
+    uint32_t procs;
+    uint64_t began_ns;
+    uint64_t deadline_ns;
+    uint32_t printed_opens;
+    uint64_t printed_closes;
+    uint32_t printed[CAUSES];
+    struct json json;
+};
+
+/* The number of a client over all processes. */
+static inline uint32_t load_number(const struct load_process *p, const struct client *c)
+{
+    return c->id * p->procs + p->index;
+}
+
+enum dialect load_dialect(const struct load_options *o);
+
+/* Parent: makes the shared memory: our own part, and `extra_bytes` behind it (load_extra). */
+void load_prepare(struct load *l, const struct load_options *o, uint32_t clients,
+                  size_t extra_bytes);
+/* Parent: makes the processes; `body` gets the load as its context. */
+void load_fork(struct load *l, int (*body)(uint32_t index, void *ctx));
+/* The `extra_bytes`, aligned to 64. */
+void *load_extra(struct load_shared *s);
+
+/* Parent: prints what changed, reaps; dies when a client process failed or time is up. Waits
+ * about 20 ms. */
+void load_tick(struct load *l);
+/* Parent: ticks until all processes have arrived at `phase`, then says so in a line `event` and
+ * lets them go on. */
+void load_phase(struct load *l, uint32_t phase, const char *event);
+/* Parent: the part of the result that all scenarios have; the caller adds its own and calls
+ * load_finish. */
+void load_result(struct load *l, const char *scenario);
+/* Parent: prints the result with "ok", ends the processes. Returns the exit code. */
+int load_finish(struct load *l, bool ok);
+
+/* Client: an engine for `n` clients, with the callbacks of `config`, which need not set anything
+ * else. */
+void load_process_init(struct load_process *p, uint32_t index, const struct load *l,
+                       struct engine_config *config, uint32_t n);
+/* Client: arrives at `phase` and turns the engine until the parent lets all go on. */
+void load_arrive(struct load_process *p, uint32_t phase);
+/* Client: counts of an opened, a closed client; `wanted`: this end is part of the scenario. */
+void load_opened(struct load_process *p);
+void load_closed(struct load_process *p, const struct client *c, bool was_open, bool wanted);
+/* Client: a message came; keeps the gap. Returns the time. */
+uint64_t load_message(struct load_process *p, const struct client *c);
+/* Client: enters the gaps of those still open into the shared histogram. */
+void load_gaps(struct load_process *p);
+/* Client: emits `join` with acknowledgement id 0 (Socket.IO). */
+void load_join(struct load_process *p, struct client *c);
+
+int load_run_fanout(const struct load_options *o);
+int load_run_hold(const struct load_options *o);
+int load_run_churn(const struct load_options *o);
+
+#endif
