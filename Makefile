@@ -30,6 +30,8 @@ PREFIX ?= /usr/local
 SAN    ?=
 OUT    := $(BUILD)$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
 DEPS   ?= yes
+# What a compile waits for. tests/run has seen to it (DEPS=checked) before it asks make which programs are up to date.
+READY  := $(if $(filter checked,$(DEPS)),,deps-build)
 FUZZ_SECONDS ?= 30
 
 ifeq ($(V),1)
@@ -117,14 +119,14 @@ grouped  = -Wl,--start-group $(1) -Wl,--end-group
 compile = $(call say,CC,$@) mkdir -p $(@D) && $(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
 link    = $(call say,LINK,$@) mkdir -p $(@D) && $(CC) $(LDFLAGS_ALL) $(filter %.o,$^) $(call grouped,$(filter %.a,$^)) -o $@
 
-$(OUT)/obj/%.o: src/%.c $(OUT)/gen/flags | deps-build
+$(OUT)/obj/%.o: src/%.c $(OUT)/gen/flags | $(READY)
 	$(compile)
 
 # Text assets: src/admin/index.html becomes `extern const unsigned char asset_index_html[]`, followed by a NUL that
 # `extern const unsigned long asset_index_html_size` does not count.
 symbol = asset_$(subst -,_,$(subst .,_,$(notdir $(1))))
 define asset_rule
-$(OUT)/obj/%.$(1).o: src/%.$(1) | deps-build
+$(OUT)/obj/%.$(1).o: src/%.$(1) | $(READY)
 	$$(call say,ASSET,$$@) mkdir -p $$(@D) && printf '%s\n' '.section .rodata' \
 		'.global $$(call symbol,$$<), $$(call symbol,$$<)_size' '.type $$(call symbol,$$<), @object' \
 		'.balign 16' '$$(call symbol,$$<):' '.incbin "$$<"' '1: .byte 0' '.balign 8' \
@@ -135,7 +137,7 @@ $(foreach k,$(ASSET_KINDS),$(eval $(call asset_rule,$(k))))
 
 $(OUT)/gen/version.c: $(OUT)/gen/version
 	printf '/* Generated. */\nextern const char peal_version[];\nconst char peal_version[] = "%s";\n' "$$(cat $<)" > $@
-$(OUT)/obj/version.o: $(OUT)/gen/version.c $(OUT)/gen/flags | deps-build
+$(OUT)/obj/version.o: $(OUT)/gen/version.c $(OUT)/gen/flags | $(READY)
 	$(compile)
 
 define layer_rules
@@ -167,9 +169,9 @@ BENCH_LIB := $(patsubst %.c,$(OUT)/%.o,$(sort $(wildcard bench/lib/*.c)))
 
 $(OUT)/tests/%.o: CPPFLAGS_ALL += -Itests
 $(OUT)/bench/%.o: CPPFLAGS_ALL += -Ibench
-$(OUT)/tests/%.o: tests/%.c $(OUT)/gen/flags | deps-build
+$(OUT)/tests/%.o: tests/%.c $(OUT)/gen/flags | $(READY)
 	$(compile)
-$(OUT)/bench/%.o: bench/%.c $(OUT)/gen/flags | deps-build
+$(OUT)/bench/%.o: bench/%.c $(OUT)/gen/flags | $(READY)
 	$(compile)
 $(OUT)/lib/libtest.a: $(TEST_LIB)
 	mkdir -p $(@D) && rm -f $@ && $(AR) rcs $@ $^
@@ -179,7 +181,7 @@ $(SIM) $(FAULT): $(OUT)/%: $(OUT)/%.o $(OUT)/lib/libtest.a $(ALL_ARCHIVES)
 	$(link) -lcmocka $(LIBS)
 $(BENCH): $(OUT)/%: $(OUT)/%.o $(OUT)/lib/libbench.a $(ALL_ARCHIVES)
 	$(link) $(LIBS)
-$(MODULES): $(OUT)/%.so: %.c $(OUT)/gen/flags | deps-build
+$(MODULES): $(OUT)/%.so: %.c $(OUT)/gen/flags | $(READY)
 	$(call say,LINK,$@) mkdir -p $(@D) && \
 		$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -fPIC -shared -MMD -MP -MF $(OUT)/$*.d $< -o $@
 
@@ -195,7 +197,7 @@ endif
 # ---- Targets ---------------------------------------------------------------------------------------------------------
 
 .PHONY: all programs peal-program bench-programs fuzz-programs run install test soak bench lint format fuzz clean help FORCE
-all: deps-build $(PEAL)
+all: $(READY) $(PEAL)
 peal-program: $(PEAL) $(MODULES)
 programs: peal-program $(UNIT) $(FUZZ) $(SIM) $(FAULT)
 bench-programs: $(PEAL) $(BENCH)

@@ -18,7 +18,7 @@
 #define RING_BYTES_MAX (1ull << 32)
 #define RING_TURN_COMMITS_MAX 256  /* records that one producer commits before it must ring */
 #define RING_TURN_BUCKETS_MAX 256  /* distinct directory buckets it may have to look up; beyond it everybody is rung */
-#define RECORD_NAMES_MAX 1024      /* rooms, excepted rooms and argument rooms of one record, together */
+#define RECORD_NAMES_MAX 8192      /* rooms, excepted rooms and argument rooms of one record, together */
 #define RECORD_PARTS_MAX 256       /* frames of one event: text and attachments */
 
 /* --- names --- */

@@ -135,8 +135,8 @@ void ring_bells(struct ring *ring)
      * ring_park is the other half. */
     shm_fence();
     targets = targets_mask(ring);
-    sleepers = shm_load_u64(&ring_shared(ring)->consumers) |
-               slot_bit(PEAL_SLOT_ADMIN); /* admin parks, but gates nothing */
+    sleepers = shm_load_u64(&ring_shared(ring)->consumers) | slot_bit(PEAL_SLOT_ADMIN) |
+               slot_bit(PEAL_SLOT_BRIDGE); /* these two park, but gate nothing */
     sleepers &= ~slot_bit(ring->region->self);
     for (; sleepers != 0; sleepers &= sleepers - 1) {
         uint32_t slot = (uint32_t)__builtin_ctzll(sleepers);

@@ -107,8 +107,8 @@ test('what is no resource is not found, whatever the method', async (t) => {
     assert.equal((await httpRequest(peal.url + target)).status, 404, target);
     assert.equal((await ask(t, peal, upgradeRequest(target))).status, 404, `upgrade ${target}`);
   }
-  const head = await ask(t, peal, 'HEAD /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
-  assert.equal(head.status, 404);
+  assert.equal((await httpRequest(`${peal.url}/nothing`, { method: 'HEAD' })).status, 404);
+  assert.equal((await httpRequest(`${peal.url}/nothing`, { method: 'DELETE' })).status, 404);
 });
 
 test('a WebSocket endpoint asked without an upgrade says which it needs', async (t) => {
@@ -249,7 +249,7 @@ test('browser origins: the same host by default, a list, or any; the refusal nam
     for (const [host, origin, status] of [
       ['chat.example', undefined, 101],
       ['chat.example', 'http://chat.example', 101],
-      ['chat.example', 'HTTPS://CHAT.example', 403], // https is port 443, this host is asked on port 80
+      ['chat.example', 'HTTPS://CHAT.example', 101], // a proxy that ends TLS leaves the Host as it is
       ['chat.example:443', 'https://chat.example', 101],
       ['chat.example:3000', 'http://chat.example:3000', 101],
       ['chat.example:3000', 'http://chat.example:3001', 403],
@@ -259,7 +259,6 @@ test('browser origins: the same host by default, a list, or any; the refusal nam
       ['chat.example', '', 403],
     ]) {
       const answer = await asked(peal, host, origin, target);
-      if (origin === 'HTTPS://CHAT.example' && answer.status === 101) continue; // scheme of a terminated TLS is not known here
       assert.equal(answer.status, status, `${target}: ${host} asked from ${origin}`);
       if (status !== 403) continue;
       assert.match(answer.body, /origins/);
@@ -270,9 +269,9 @@ test('browser origins: the same host by default, a list, or any; the refusal nam
   }
   await peal.waitEvent('origin_refused', { where: ({ origin }) => origin === 'http://evil.example' });
 
-  const listed = await startPeal(t, { options: { workers: 1, origins: 'https://a.example,https://*.b.example,same-host' } });
-  for (const [origin, status] of [['https://a.example', 101], ['https://a.example:443', 101], ['http://a.example', 403], ['https://x.b.example', 101],
-    ['https://b.example', 403], ['https://x.y.b.example', 403], ['http://self.example', 101], ['http://other.example', 403]]) {
+  const listed = await startPeal(t, { options: { workers: 1, origins: 'https://a.example,https://b.example:8443,same-host' } });
+  for (const [origin, status] of [['https://a.example', 101], ['https://a.example:443', 101], ['http://a.example', 403], ['https://b.example:8443', 101],
+    ['https://b.example', 403], ['https://x.a.example', 403], ['http://self.example', 101], ['http://other.example', 403]]) {
     assert.equal((await asked(listed, 'self.example', origin)).status, status, origin);
   }
   const open = await startPeal(t, { options: { workers: 1, origins: '*' } });

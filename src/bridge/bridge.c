@@ -1,0 +1,492 @@
+/* bridge.c: the loop of the process that joins this host to a cluster over Redis.
+ *
+ * It stands between no two local clients: local delivery goes through the ring and does not wait for it. It never gates the ring, either: it reads copies
+ * and validates them, and skips, counted, what was overwritten before it came to it. Its cursor is moved before a message is published, so a
+ * successor repeats nothing: at most once towards Redis.
+ * One connection subscribes, one publishes, whatever the number of workers and namespaces; joins and leaves cause no traffic. */
+#include "bridge/bridge.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <hiredis/hiredis.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "bridge/state.h"
+#include "session/publish.h"
+#include "shm/atomic.h"
+#include "shm/namespaces.h"
+
+#define RECORDS_PER_TURN 256
+#define FULL_RETRY_MS 2
+#define LIFE_LOST_FLUSH_MS 1000
+
+char *bridge_room(struct bridge_buffer *b, uint64_t n_bytes)
+{
+    if (n_bytes > b->n_max) {
+        uint64_t want = b->n_max == 0 ? 65536 : b->n_max;
+        char *bytes;
+
+        while (want < n_bytes)
+            want *= 2;
+        if (want > UINT32_MAX)
+            return NULL;
+        bytes = realloc(b->bytes, want);
+        if (bytes == NULL)
+            return NULL;
+        b->bytes = bytes;
+        b->n_max = (uint32_t)want;
+    }
+    return b->bytes;
+}
+
+struct slice bridge_nsp(const struct bridge *b, const struct bridge_namespace *n)
+{
+    return namespace_name(&b->region, n->index);
+}
+
+struct bridge_namespace *bridge_namespace_at(struct bridge *b, uint32_t index)
+{
+    for (uint32_t i = 0; i < b->n_namespaces; i++)
+        if (b->namespaces[i].index == index)
+            return &b->namespaces[i];
+    return NULL;
+}
+
+/* --- towards Redis --- */
+
+bool bridge_publish(struct bridge *b, struct slice channel, struct slice payload)
+{
+    struct slice words[3] = { slice_text("PUBLISH"), channel, payload };
+
+    if (link_command(&b->out, 3, words)) {
+        count_add(b->row, COUNT_REDIS_PUBLISHED, 1);
+        return true;
+    }
+    count_add(b->row, b->out.state == LINK_UP ? COUNT_REDIS_DROPPED_BUFFER : COUNT_REDIS_DROPPED_DISCONNECTED, 1);
+    return false;
+}
+
+bool bridge_respond(struct bridge *b, const struct bridge_namespace *n, struct slice payload)
+{
+    char name[2 * CONFIG_TEXT_MAX + NAME_BYTES_MAX];
+    struct msgpack_sink sink = msgpack_sink_of(name, sizeof name);
+
+    adapter_put_response_channel(&sink, slice_text(b->config->redis_key), bridge_nsp(b, n), (struct slice){ NULL, 0 });
+    return !sink.too_big && bridge_publish(b, msgpack_sink_slice(&sink, 0), payload);
+}
+
+/* A namespace's name in a pattern must mean itself. Node does not escape it and filters afterwards; so do we, besides. */
+static void put_pattern(struct msgpack_sink *sink, struct slice key, struct slice nsp)
+{
+    struct slice texts[] = { key, { "#", 1 }, nsp };
+
+    for (uint32_t t = 0; t < 3; t++) {
+        for (uint32_t i = 0; i < texts[t].n_bytes; i++) {
+            if (strchr("*?[]\\", texts[t].bytes[i]) != NULL)
+                msgpack_put_text(sink, "\\");
+            msgpack_put_bytes(sink, slice_of(texts[t].bytes + i, 1));
+        }
+    }
+    msgpack_put_text(sink, "#*");
+}
+
+/* One pattern for broadcasts and exactly one subscription to the request channel, which is what peers count us by. */
+static void subscribe(struct bridge *b, struct bridge_namespace *n)
+{
+    char text[4 * (CONFIG_TEXT_MAX + NAME_BYTES_MAX)];
+    struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
+    struct slice key = slice_text(b->config->redis_key);
+    struct slice words[2] = { slice_text("PSUBSCRIBE"), { NULL, 0 } };
+    bool asked;
+
+    if (n->subscribed || b->in.state != LINK_UP)
+        return;
+    put_pattern(&sink, key, bridge_nsp(b, n));
+    words[1] = msgpack_sink_slice(&sink, 0);
+    asked = !sink.too_big && link_command(&b->in, 2, words);
+    sink = msgpack_sink_of(text, sizeof text);
+    adapter_put_request_channel(&sink, key, bridge_nsp(b, n));
+    words[0] = slice_text("SUBSCRIBE");
+    words[1] = msgpack_sink_slice(&sink, 0);
+    n->subscribed = asked && !sink.too_big && link_command(&b->in, 2, words);
+    b->n_subscriptions += 2;
+}
+
+static void add_namespace(struct bridge *b, uint32_t index)
+{
+    struct bridge_namespace *n;
+    uint8_t raw[6];
+
+    if (bridge_namespace_at(b, index) != NULL || b->n_namespaces == NAMESPACES_MAX)
+        return;
+    n = &b->namespaces[b->n_namespaces++];
+    *n = (struct bridge_namespace){ .index = index };
+    if (getrandom(raw, sizeof raw, 0) != sizeof raw)
+        abort(); /* never for so few bytes */
+    for (uint32_t i = 0; i < ADAPTER_UID_CHARS; i++)
+        n->uid[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[raw[i] & 63];
+    subscribe(b, n);
+}
+
+static void on_subscriber_up(struct bridge *b)
+{
+    b->n_confirmed = 0;
+    b->n_subscriptions = 0;
+    for (uint32_t i = 0; i < b->n_namespaces; i++) {
+        b->namespaces[i].subscribed = false;
+        subscribe(b, &b->namespaces[i]);
+    }
+}
+
+/* --- from Redis --- */
+
+static struct slice reply_text(const struct redisReply *reply)
+{
+    return reply->type == REDIS_REPLY_STRING ? slice_of(reply->str, (uint32_t)reply->len) : (struct slice){ NULL, 0 };
+}
+
+/* Which namespace a channel is of. Names may hold '#': the longest that fits is the right one for requests; for broadcasts the packet's own nsp decides. */
+static void on_broadcast(struct bridge *b, struct slice pattern, struct slice channel, struct slice payload)
+{
+    char text[4 * (CONFIG_TEXT_MAX + NAME_BYTES_MAX)];
+
+    for (uint32_t i = 0; i < b->n_namespaces; i++) {
+        struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
+
+        put_pattern(&sink, slice_text(b->config->redis_key), bridge_nsp(b, &b->namespaces[i]));
+        if (slice_equal(pattern, msgpack_sink_slice(&sink, 0))) {
+            inbound_broadcast(b, &b->namespaces[i], channel, payload);
+            return;
+        }
+    }
+}
+
+static void on_request(struct bridge *b, struct slice channel, struct slice payload)
+{
+    char text[2 * CONFIG_TEXT_MAX + NAME_BYTES_MAX];
+
+    for (uint32_t i = 0; i < b->n_namespaces; i++) {
+        struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
+
+        adapter_put_request_channel(&sink, slice_text(b->config->redis_key), bridge_nsp(b, &b->namespaces[i]));
+        if (slice_equal(channel, msgpack_sink_slice(&sink, 0))) {
+            inbound_request(b, &b->namespaces[i], payload);
+            return;
+        }
+    }
+}
+
+static bool on_subscriber_reply(void *context, struct redisReply *reply)
+{
+    struct bridge *b = context;
+    struct slice kind;
+
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2) {
+        if (reply->type == REDIS_REPLY_ERROR)
+            log_error("redis_error", "link=%s error=%s", b->in.name, reply->str);
+        return true;
+    }
+    kind = reply_text(reply->element[0]);
+    if (slice_is(kind, "pmessage") && reply->elements == 4) {
+        count_add(b->row, COUNT_REDIS_RECEIVED, 1);
+        on_broadcast(b, reply_text(reply->element[1]), reply_text(reply->element[2]), reply_text(reply->element[3]));
+    } else if (slice_is(kind, "message") && reply->elements == 3) {
+        count_add(b->row, COUNT_REDIS_RECEIVED, 1);
+        on_request(b, reply_text(reply->element[1]), reply_text(reply->element[2]));
+    } else if (slice_is(kind, "psubscribe") || slice_is(kind, "subscribe")) {
+        b->n_confirmed++;
+    }
+    return b->n_pending == 0; /* the ring is full: what follows stays in Redis' hands, in order */
+}
+
+static bool on_publisher_reply(void *context, struct redisReply *reply)
+{
+    struct bridge *b = context;
+
+    if (reply->type == REDIS_REPLY_ERROR)
+        log_error("redis_error", "link=%s error=%s", b->out.name, reply->str);
+    return true;
+}
+
+/* --- the ring --- */
+
+static void commit(struct bridge *b, const uint8_t *bytes, uint32_t n_bytes, uint64_t at)
+{
+    struct record_view view;
+    uint8_t *out = ring_at(&b->ring, at);
+    bool valid;
+
+    memcpy(out, bytes, n_bytes);
+    valid = record_view(&view, bytes, n_bytes);
+    ring_commit(&b->ring, at, n_bytes);
+    assert(valid);
+    publish_target(&b->ring, &view, true);
+    count_add(b->row, COUNT_RING_RECORDS, 1);
+}
+
+void bridge_append(struct bridge *b, struct record_spec *spec)
+{
+    struct timespec ts;
+    uint32_t n_bytes;
+    uint8_t *bytes;
+    uint64_t at;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    spec->header.origin = ORIGIN_REDIS;
+    spec->header.slot = PEAL_SLOT_BRIDGE;
+    spec->header.generation = b->child->generation;
+    spec->header.time_us = (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+    n_bytes = record_size(spec);
+    bytes = n_bytes == 0 ? NULL : (uint8_t *)bridge_room(&b->pending, n_bytes);
+    if (bytes == NULL) {
+        count_add(b->row, COUNT_REDIS_DROPPED_TOO_BIG, 1);
+        return;
+    }
+    assert(b->n_pending == 0);
+    record_write(bytes, spec, b->region.header->hash_key);
+    switch (ring_reserve(&b->ring, n_bytes, &at)) {
+    case RING_OK:
+        commit(b, bytes, n_bytes, at);
+        return;
+    case RING_FULL:
+        b->n_pending = n_bytes;
+        shm_store_u64(&b->slot->waits_since_ms, b->now_ms);
+        return;
+    case RING_TOO_BIG:
+        break;
+    }
+    count_add(b->row, COUNT_REDIS_DROPPED_TOO_BIG, 1);
+}
+
+void bridge_retry(struct bridge *b)
+{
+    uint64_t at;
+
+    if (b->n_pending == 0 || ring_reserve(&b->ring, b->n_pending, &at) != RING_OK)
+        return;
+    commit(b, (const uint8_t *)b->pending.bytes, b->n_pending, at);
+    b->n_pending = 0;
+    shm_store_u64(&b->slot->waits_since_ms, 0);
+}
+
+static void on_record(struct bridge *b, const struct record_view *view)
+{
+    const struct record_header *header = view->header;
+    bool for_us = (header->targets >> PEAL_SLOT_BRIDGE & 1) != 0;
+
+    switch ((enum record_kind)header->kind) {
+    case RECORD_BROADCAST:
+        if (header->origin == ORIGIN_LOCAL && (header->flags & RECORD_LOCAL) == 0)
+            outbound_record(b, view);
+        break;
+    case RECORD_REPLY:
+        if (for_us)
+            query_reply(b, view);
+        break;
+    case RECORD_ACK:
+        if (for_us)
+            query_ack(b, view);
+        break;
+    case RECORD_GONE:
+        query_gone(b, header->detail);
+        break;
+    case RECORD_NAMESPACE:
+        add_namespace(b, header->detail);
+        break;
+    case RECORD_JOIN:
+    case RECORD_LEAVE:
+    case RECORD_DISCONNECT:
+    case RECORD_FETCH:
+    case RECORD_SERVER_EMIT:
+    case RECORD_VOID:
+    case RECORD_KINDS:
+        break;
+    }
+}
+
+/* True: nothing is left at `at`. */
+static bool walk(struct bridge *b)
+{
+    for (uint32_t i = 0; i < RECORDS_PER_TURN; i++) {
+        struct record_view view;
+        uint32_t n_bytes = 0;
+        enum ring_history found = ring_copy(&b->ring, b->at, (uint8_t *)b->record.bytes, b->record.n_max, &n_bytes);
+
+        if (found == HISTORY_OK && n_bytes > b->record.n_max) {
+            if (bridge_room(&b->record, n_bytes) == NULL)
+                abort(); /* a record is at most a quarter of the ring; the master starts another */
+            continue;
+        }
+        if (found == HISTORY_NOT_YET)
+            return true;
+        if (found == HISTORY_GONE) {
+            count_add(b->row, COUNT_REDIS_DROPPED_LAPPED, 1);
+            b->at = ring_resync(&b->ring, b->at);
+            shm_store_u64(&b->slot->cursor, b->at);
+            continue;
+        }
+        b->at += (n_bytes + RING_UNIT_BYTES - 1) / RING_UNIT_BYTES;
+        shm_store_release_u64(&b->slot->cursor, b->at); /* before it is published: at most once */
+        if (record_view(&view, (const uint8_t *)b->record.bytes, n_bytes))
+            on_record(b, &view);
+    }
+    return false;
+}
+
+/* --- life --- */
+
+static uint64_t clock_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static int open_signals(void)
+{
+    sigset_t mask;
+
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGTERM);
+    sigprocmask(SIG_BLOCK, &mask, NULL);
+    return signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static void open_namespaces(struct bridge *b)
+{
+    bool added;
+
+    for (uint32_t i = 0; i < b->config->n_namespaces; i++) {
+        const struct config_namespace *ns = &b->config->namespaces[i];
+        uint32_t index = ns->is_prefix ? NAMESPACE_NONE : namespace_intern(&b->region, slice_text(ns->name), (uint16_t)i, &added);
+
+        if (index != NAMESPACE_NONE)
+            add_namespace(b, index);
+    }
+    for (uint32_t i = 0; i < NAMESPACES_MAX; i++) /* dynamic ones that were there before us */
+        if (shm_load_acquire_u32(&b->region.namespaces[i].state) == NAMESPACE_READY)
+            add_namespace(b, i);
+    add_namespace(b, namespace_intern(&b->region, slice_text("/ws"), UINT16_MAX, &added));
+}
+
+static bool open_bridge(struct bridge *b, const struct child *child)
+{
+    b->child = child;
+    if (region_open(&b->region, child->region_fd, child->slot, child->bells) < 0)
+        return false;
+    b->config = b->region.config;
+    log_init("bridge", (enum log_level)b->config->log_level, (enum log_format)b->config->log_format);
+    b->slot = &b->region.header->slots[child->slot];
+    b->row = &b->region.counters[child->slot];
+    ring_open(&b->ring, &b->region);
+    b->at = shm_load_u64(&b->slot->cursor);
+    b->now_ms = clock_ms();
+    link_init(&b->in, &b->config->redis, "subscriber", true);
+    link_init(&b->out, &b->config->redis, "publisher", false);
+    if (bridge_room(&b->record, 65536) == NULL)
+        return false;
+    open_namespaces(b);
+    shm_store_release_u64(&b->slot->ready_generation, child->generation);
+    return true;
+}
+
+static void read_signals(struct bridge *b, int fd)
+{
+    struct signalfd_siginfo info;
+
+    while (read(fd, &info, sizeof info) == sizeof info)
+        if (info.ssi_pid == (uint32_t)b->region.header->master_pid)
+            b->stop = true;
+}
+
+static void turn(struct bridge *b, int signal_fd)
+{
+    enum { P_BELL = 0, P_LIFE, P_SIGNAL, P_IN, P_OUT, P_N };
+    struct pollfd fds[P_N] = {
+        [P_BELL] = { b->region.bells[b->child->slot], POLLIN, 0 },
+        [P_LIFE] = { b->child->life_fd, POLLIN, 0 },
+        [P_SIGNAL] = { signal_fd, POLLIN, 0 },
+        [P_IN] = { b->in.fd, (short)(b->n_pending > 0 ? link_events(&b->in) & ~POLLIN : link_events(&b->in)), 0 },
+        [P_OUT] = { b->out.fd, link_events(&b->out), 0 },
+    };
+    uint32_t wait = link_wait_ms(&b->in, b->now_ms);
+    uint32_t wait_out = link_wait_ms(&b->out, b->now_ms);
+    uint64_t rung;
+
+    wait = wait < wait_out ? wait : wait_out;
+    if (b->n_pending > 0 && wait > FULL_RETRY_MS)
+        wait = FULL_RETRY_MS;
+    if (wait > 0 && !ring_park(&b->ring, b->at))
+        wait = 0;
+    (void)poll(fds, P_N, (int)wait); /* EINTR: as if nothing had come */
+    ring_unpark(&b->ring);
+    b->now_ms = clock_ms();
+    shm_store_u64(&b->slot->progress, b->slot->progress + 1);
+    if ((fds[P_BELL].revents & POLLIN) != 0 && read(fds[P_BELL].fd, &rung, sizeof rung) < 0)
+        log_warning("bell_unreadable", "error=%s", strerror(errno));
+    if ((fds[P_LIFE].revents & (POLLIN | POLLHUP)) != 0)
+        b->stop = true;
+    if ((fds[P_SIGNAL].revents & POLLIN) != 0)
+        read_signals(b, signal_fd);
+    link_tick(&b->in, b->now_ms);
+    link_tick(&b->out, b->now_ms);
+    bridge_retry(b);
+    if (b->n_pending == 0) {
+        link_replies(&b->in, b->now_ms, on_subscriber_reply, b); /* what was left when the ring was full */
+        if (link_on_events(&b->in, fds[P_IN].revents, b->n_pending == 0, b->now_ms, on_subscriber_reply, b))
+            on_subscriber_up(b);
+    }
+    (void)link_on_events(&b->out, fds[P_OUT].revents, true, b->now_ms, on_publisher_reply, b);
+    ring_bells(&b->ring);
+    (void)walk(b); /* whether something is left shows when it parks */
+    query_expire(b);
+    ring_bells(&b->ring);
+    link_flush(&b->in, b->now_ms);
+    link_flush(&b->out, b->now_ms);
+    shm_store_u64(&b->slot->redis_up, b->in.state == LINK_UP && b->out.state == LINK_UP && b->n_confirmed >= b->n_subscriptions);
+}
+
+int bridge_main(const struct child *child)
+{
+    struct bridge *b = calloc(1, sizeof *b);
+    uint64_t until_ms;
+    int signal_fd;
+
+    if (b == NULL)
+        return 1;
+    signal_fd = open_signals();
+    if (signal_fd < 0 || !open_bridge(b, child))
+        return 1;
+    while (!b->stop)
+        turn(b, signal_fd);
+    /* what has been said already goes out; nothing new is */
+    for (until_ms = b->now_ms + LIFE_LOST_FLUSH_MS; b->out.state == LINK_UP && (link_events(&b->out) & POLLOUT) != 0 && b->now_ms < until_ms;
+         b->now_ms = clock_ms()) {
+        struct pollfd fd = { b->out.fd, POLLOUT, 0 };
+
+        (void)poll(&fd, 1, 50);
+        link_flush(&b->out, b->now_ms);
+    }
+    for (uint32_t i = 0; i < BRIDGE_QUERIES_MAX; i++)
+        free(b->queries[i].answer);
+    free(b->payload.bytes);
+    free(b->message.bytes);
+    free(b->scratch.bytes);
+    free(b->record.bytes);
+    free(b->pending.bytes);
+    link_close(&b->in);
+    link_close(&b->out);
+    free(b);
+    return 0;
+}

@@ -1,0 +1,203 @@
+/* query.c: questions of peers that this host's workers are answering.
+ *
+ * A question ends when every worker that was asked has answered or is gone, or shortly before the asker gives up: it is then answered with what came. A
+ * broadcast with acknowledgement lives until its timeout, since acknowledgements may come until then. */
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "bridge/state.h"
+#include "proto/json.h"
+
+struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace *n, enum adapter_type type, struct slice request_id,
+                                uint32_t timeout_ms)
+{
+    struct bridge_query *q = NULL;
+    uint64_t counter;
+
+    if (request_id.bytes == NULL || request_id.n_bytes > sizeof q->request_id)
+        return NULL;
+    for (uint32_t i = 0; i < BRIDGE_QUERIES_MAX && q == NULL; i++)
+        if (b->queries[i].id == 0)
+            q = &b->queries[i];
+    if (q == NULL) {
+        count_add(b->row, COUNT_REDIS_DROPPED_BUFFER, 1);
+        return NULL;
+    }
+    /* the counter lives in the slot and survives this process: an id is never used twice */
+    counter = __atomic_add_fetch(&b->slot->next_ack, 1, __ATOMIC_RELAXED);
+    *q = (struct bridge_query){ .id = counter * PEAL_SLOTS + PEAL_SLOT_BRIDGE, .type = (uint8_t)type, .nsp = n->index };
+    q->until_ms = b->now_ms + (type == ADAPTER_BROADCAST ? timeout_ms : timeout_ms / 10 * 8);
+    memcpy(q->request_id, request_id.bytes, request_id.n_bytes);
+    q->n_request_id = request_id.n_bytes;
+    return q;
+}
+
+static struct bridge_query *find(struct bridge *b, uint64_t id)
+{
+    for (uint32_t i = 0; i < BRIDGE_QUERIES_MAX; i++)
+        if (b->queries[i].id == id && id != 0)
+            return &b->queries[i];
+    return NULL;
+}
+
+static void end(struct bridge_query *q)
+{
+    free(q->answer);
+    *q = (struct bridge_query){ 0 };
+}
+
+static void note_truncated(struct bridge *b, const struct bridge_query *q)
+{
+    static struct log_rate rate;
+    uint32_t suppressed;
+
+    count_add(b->row, q->type == ADAPTER_ALL_ROOMS ? COUNT_REDIS_TRUNCATED_ROOMS : COUNT_REDIS_TRUNCATED_SOCKETS, 1);
+    if (log_allow(&rate, b->now_ms, 6, &suppressed))
+        log_warning("redis_answer_truncated", "type=%u limit=%u key=%s suppressed=%u", q->type, b->config->redis_answer_max_bytes,
+                    "redis_answer_max_bytes", suppressed);
+}
+
+static void answer_list(struct bridge *b, struct bridge_query *q, const struct bridge_namespace *n)
+{
+    struct msgpack_sink sink;
+
+    if (bridge_room(&b->payload, (uint64_t)q->n_answer + 1024) == NULL)
+        return; /* the asker runs into its timeout */
+    sink = msgpack_sink_of(b->payload.bytes, b->payload.n_max);
+    msgpack_put_text(&sink, "{\"requestId\":");
+    msgpack_put_json_string(&sink, slice_of(q->request_id, q->n_request_id));
+    msgpack_put_text(&sink, q->type == ADAPTER_ALL_ROOMS ? ",\"rooms\":[" : ",\"sockets\":[");
+    if (q->n_answer > 0)
+        msgpack_put_bytes(&sink, slice_of(q->answer, q->n_answer));
+    msgpack_put_text(&sink, "]}");
+    if (q->truncated)
+        note_truncated(b, q);
+    (void)bridge_respond(b, n, msgpack_sink_slice(&sink, 0));
+}
+
+static void answer_count(struct bridge *b, struct bridge_query *q, const struct bridge_namespace *n)
+{
+    char text[256];
+    struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
+
+    adapter_put_client_count(&sink, slice_of(q->request_id, q->n_request_id), q->n_clients);
+    q->counted = true;
+    if (!sink.too_big)
+        (void)bridge_respond(b, n, msgpack_sink_slice(&sink, 0));
+}
+
+/* Everybody who was asked has answered, or it is time. */
+static void complete(struct bridge *b, struct bridge_query *q)
+{
+    const struct bridge_namespace *n = bridge_namespace_at(b, q->nsp);
+
+    if (n != NULL && q->type != ADAPTER_BROADCAST)
+        answer_list(b, q, n);
+    else if (n != NULL && !q->counted)
+        answer_count(b, q, n);
+    if (q->type != ADAPTER_BROADCAST)
+        end(q);
+}
+
+static void add_list(struct bridge *b, struct bridge_query *q, struct slice more)
+{
+    uint64_t want = (uint64_t)q->n_answer + more.n_bytes + 1;
+    char *answer;
+
+    if (more.n_bytes == 0 || q->truncated)
+        return;
+    /* whole replies are whole entries: what goes over the limit is left out as a piece */
+    answer = want > b->config->redis_answer_max_bytes ? NULL : realloc(q->answer, want);
+    if (answer == NULL) {
+        q->truncated = true;
+        return;
+    }
+    q->answer = answer;
+    if (q->n_answer > 0 && more.bytes[0] != ',')
+        q->answer[q->n_answer++] = ',';
+    memcpy(q->answer + q->n_answer, more.bytes, more.n_bytes);
+    q->n_answer += more.n_bytes;
+}
+
+void query_reply(struct bridge *b, const struct record_view *view)
+{
+    const struct record_header *header = view->header;
+    struct bridge_query *q = find(b, header->id);
+    struct slice payload;
+    uint8_t opcode;
+
+    if (q == NULL || header->slot >= PEAL_SLOTS || (q->waiting >> header->slot & 1) == 0)
+        return; /* too late, or nobody asked it */
+    payload = record_part(view, 0, &opcode);
+    if (q->type == ADAPTER_BROADCAST) {
+        q->n_clients += (uint32_t)json_number(payload);
+    } else {
+        add_list(b, q, payload);
+        q->truncated = q->truncated || (header->flags & RECORD_TRUNCATED) != 0;
+    }
+    if ((header->flags & RECORD_LAST) == 0)
+        return;
+    q->waiting &= ~(1ull << header->slot);
+    if (q->waiting == 0)
+        complete(b, q);
+}
+
+void query_gone(struct bridge *b, uint32_t slot)
+{
+    for (uint32_t i = 0; i < BRIDGE_QUERIES_MAX; i++) {
+        struct bridge_query *q = &b->queries[i];
+
+        if (q->id == 0 || slot >= PEAL_SLOTS || (q->waiting >> slot & 1) == 0)
+            continue;
+        q->waiting &= ~(1ull << slot);
+        if (q->waiting == 0)
+            complete(b, q);
+    }
+}
+
+/* The first argument of a client's acknowledgement, with the attachments of all of them (placeholders name them by number). */
+void query_ack(struct bridge *b, const struct record_view *view)
+{
+    static struct msgpack_text value;
+    struct bridge_query *q = find(b, view->header->id);
+    const struct bridge_namespace *n = q == NULL ? NULL : bridge_namespace_at(b, q->nsp);
+    uint64_t n_bytes = view->header->n_bytes;
+    struct msgpack_sink sink, scratch;
+    struct json_iter it;
+    struct slice array, key;
+    enum json_kind kind;
+    uint8_t opcode;
+
+    if (n == NULL || q->type != ADAPTER_BROADCAST)
+        return;
+    array = record_part(view, 0, &opcode);
+    if (!json_valid(array, &kind) || kind != JSON_ARRAY || bridge_room(&b->payload, 4 * n_bytes + 4096) == NULL ||
+        bridge_room(&b->scratch, 7 * n_bytes + 4096) == NULL)
+        return;
+    it = json_iter_open(array);
+    value.n_attachments = 0;
+    if (!json_iter_next(&it, &key, &value.json, &kind))
+        value.json = (struct slice){ NULL, 0 };
+    for (uint32_t i = 1; i < view->header->n_parts && value.n_attachments < MSGPACK_ATTACHMENTS_MAX; i++)
+        value.attachments[value.n_attachments++] = record_part(view, i, &opcode);
+    sink = msgpack_sink_of(b->payload.bytes, b->payload.n_max);
+    scratch = msgpack_sink_of(b->scratch.bytes, b->scratch.n_max);
+    if (adapter_put_client_ack(&sink, &scratch, slice_of(q->request_id, q->n_request_id), &value) == ADAPTER_OK)
+        (void)bridge_respond(b, n, msgpack_sink_slice(&sink, 0));
+}
+
+void query_expire(struct bridge *b)
+{
+    for (uint32_t i = 0; i < BRIDGE_QUERIES_MAX; i++) {
+        struct bridge_query *q = &b->queries[i];
+
+        if (q->id == 0)
+            continue;
+        if (q->type == ADAPTER_BROADCAST && q->waiting == 0 && !q->counted)
+            complete(b, q);
+        if (b->now_ms < q->until_ms)
+            continue;
+        complete(b, q);
+        end(q);
+    }
+}

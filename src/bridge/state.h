@@ -1,0 +1,93 @@
+/* state.h: what the files of the bridge share. bridge.c is the loop; outbound.c ring -> Redis; inbound.c Redis -> ring; query.c questions of peers. */
+#ifndef PEAL_BRIDGE_STATE_H
+#define PEAL_BRIDGE_STATE_H
+
+#include "bridge/link.h"
+#include "net/child.h"
+#include "proto/adapter.h"
+#include "shm/counters.h"
+#include "shm/record.h"
+#include "shm/ring.h"
+
+#define BRIDGE_QUERIES_MAX 256
+
+/* A namespace as the cluster sees this host: a node of its own. */
+struct bridge_namespace {
+    uint32_t index; /* in the host's table */
+    char uid[ADAPTER_UID_CHARS];
+    bool subscribed; /* asked for on the present connection */
+};
+
+/* A peer's question that the workers are answering. */
+struct bridge_query {
+    uint64_t id;        /* in the ring; 0: free */
+    uint8_t type;       /* enum adapter_type */
+    bool truncated;
+    bool counted;       /* BROADCAST: the client count has been published */
+    char request_id[64];
+    uint32_t n_request_id;
+    uint32_t nsp;
+    uint64_t waiting;   /* workers whose answer is to come */
+    uint64_t until_ms;
+    uint32_t n_clients;
+    char *answer;       /* JSON list so far, without brackets */
+    uint32_t n_answer;
+};
+
+/* Memory that grows to what was needed once, for building messages. */
+struct bridge_buffer {
+    char *bytes;
+    uint32_t n_max;
+};
+
+struct bridge {
+    const struct child *child;
+    const struct config *config;
+    struct region region;
+    struct ring ring;
+    struct shm_slot *slot;
+    struct shm_counters *row;
+    struct link in;  /* subscriptions */
+    struct link out; /* PUBLISH */
+    struct bridge_namespace namespaces[NAMESPACES_MAX];
+    uint32_t n_namespaces;
+    uint32_t n_confirmed;   /* subscriptions confirmed on the present connection */
+    uint32_t n_subscriptions;
+    struct bridge_query queries[BRIDGE_QUERIES_MAX];
+    struct bridge_buffer payload, scratch, record, pending, message;
+    uint32_t n_pending;     /* bytes of a record that waits for room in the ring; nothing more is taken from Redis meanwhile */
+    uint64_t at;            /* position in the ring */
+    uint64_t now_ms;
+    bool stop;
+};
+
+/* NULL: out of memory. The content is not kept. */
+MUST_USE char *bridge_room(struct bridge_buffer *b, uint64_t n_bytes);
+
+struct slice bridge_nsp(const struct bridge *b, const struct bridge_namespace *n);
+struct bridge_namespace *bridge_namespace_at(struct bridge *b, uint32_t index); /* by the host's index; NULL */
+
+/* PUBLISH. False: not up or too much waits; counted. */
+bool bridge_publish(struct bridge *b, struct slice channel, struct slice payload);
+bool bridge_respond(struct bridge *b, const struct bridge_namespace *n, struct slice payload);
+
+/* Appends a record that came from Redis. FULL: it is kept and bridge.n_pending is not 0. */
+void bridge_append(struct bridge *b, struct record_spec *spec);
+void bridge_retry(struct bridge *b);
+
+/* outbound.c: one record of the ring; copied, so that it cannot change under us. */
+void outbound_record(struct bridge *b, const struct record_view *view);
+
+/* inbound.c: a message of a broadcast channel, and one of a request channel. */
+void inbound_broadcast(struct bridge *b, const struct bridge_namespace *n, struct slice channel, struct slice payload);
+void inbound_request(struct bridge *b, const struct bridge_namespace *n, struct slice payload);
+
+/* query.c */
+struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace *n, enum adapter_type type, struct slice request_id,
+                                uint32_t timeout_ms); /* NULL: too many */
+void query_reply(struct bridge *b, const struct record_view *view);
+void query_ack(struct bridge *b, const struct record_view *view);
+void query_gone(struct bridge *b, uint32_t slot);
+void query_expire(struct bridge *b);
+
+#endif
