@@ -176,6 +176,9 @@ function delivered(value, binaries, inArray = true) {
 // We see the texts of placeholders as they stand in the input, so a map that looks like one must not be generated.
 const looksLikePlaceholder = (b) => b.includes("_placeholder");
 
+// notepack makes an array of the announced length before it looks at the elements: gigabytes, if a broken input says so.
+const announcesMuch = (b) => b.some((x, i) => x === 0xdd && b.length > i + 4 && b.readUInt32BE(i + 1) > 1e6);
+
 // ---- the other side
 
 let folder;
@@ -252,7 +255,7 @@ test(`MessagePack becomes what a Node server delivers (seed ${SEED})`, () => {
         do {
             b = foreign(0);
             if (random() < 0.3) b = broken(b);
-        } while (looksLikePlaceholder(b) || b.length === 0);
+        } while (looksLikePlaceholder(b) || b.length === 0 || announcesMuch(b));
         return { b, line: `D ${hex(b)}` };
     }, ({ b }, answer) => {
         let value, want;

@@ -53,21 +53,26 @@ static void on_moment(int moment);
 #define STALLED_TICKS    2500 /* of control: somebody who had the CPU for that long had not moved */
 
 enum when { /* ... a victim dies */
-    NEVER = 0,
-    INTENT_SET,
-    RESERVED,
-    HALF_FILLED,
-    INTENT_LEFT,
-    NOT_RUNG,
-    IN_RECORD,
-    PARKED,
-    ANYTIME,
-    WHENS
+            NEVER = 0,
+            INTENT_SET,
+            RESERVED,
+            HALF_FILLED,
+            INTENT_LEFT,
+            NOT_RUNG,
+            IN_RECORD,
+            PARKED,
+            ANYTIME,
+            WHENS
 };
-static const char *const when_names[WHENS] = {
-    "",          "intent set", "reserved, not committed", "half filled, not committed", "committed, intent left",
-    "committed, bell not rung", "inside a record", "parked", "any time"
-};
+static const char *const when_names[WHENS] = { "",
+                                               "intent set",
+                                               "reserved, not committed",
+                                               "half filled, not committed",
+                                               "committed, intent left",
+                                               "committed, bell not rung",
+                                               "inside a record",
+                                               "parked",
+                                               "any time" };
 #define HITS_MIN 50
 
 enum failure { FINE = 0, BROKEN = 9, NO_PROGRESS, SLEPT, WRONG_RECORD, TOO_SLOW };
@@ -85,23 +90,23 @@ enum crowd { MEASURED = 0, CROWDED, CROWD_OVER };
 
 /* What the processes tell each other beside the ring. */
 struct harness {
-    uint32_t orders[SLOTS];  /* enum when */
-    uint64_t hits[WHENS];    /* a victim counts itself out */
-    uint32_t crowd;          /* enum crowd */
+    uint32_t orders[SLOTS]; /* enum when */
+    uint64_t hits[WHENS];   /* a victim counts itself out */
+    uint32_t crowd;         /* enum crowd */
     uint32_t calm, finish;
-    uint64_t ticks;          /* control's */
-    uint32_t failed;         /* enum failure */
+    uint64_t ticks;  /* control's */
+    uint32_t failed; /* enum failure */
     char what[256];
     struct {
-        uint64_t order;      /* hash over all that was read */
+        uint64_t order; /* hash over all that was read */
         uint64_t n_records;
         uint64_t n_voids;
     } read[SURVIVORS];
     uint64_t n_full;
-    uint32_t committed[SLOTS][LIVES_MAX];       /* by author and life: records known to be committed */
+    uint32_t committed[SLOTS][LIVES_MAX]; /* by author and life: records known to be committed */
     uint32_t seen[SURVIVORS][SLOTS][LIVES_MAX]; /* ... and read */
     struct gaps gaps[SURVIVORS];
-    struct gaps late;                           /* control's */
+    struct gaps late; /* control's */
 };
 
 struct child {
@@ -137,7 +142,8 @@ static void sleep_us(uint64_t us)
 }
 
 /* The first failure counts. A child says it and stops; the parent sees it. */
-__attribute__((format(printf, 2, 3))) static void fail(enum failure failure, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void fail(enum failure failure, const char *format,
+                                                       ...)
 {
     va_list args;
 
@@ -152,7 +158,8 @@ __attribute__((format(printf, 2, 3))) static void fail(enum failure failure, con
 
 static void gap_note(struct gaps *gaps, uint64_t from_us, uint64_t to_us)
 {
-    if (to_us - from_us < GAP_MIN_US || gaps->n == GAPS_MAX || shm_load_u32(&shared->crowd) != MEASURED)
+    if (to_us - from_us < GAP_MIN_US || gaps->n == GAPS_MAX ||
+        shm_load_u32(&shared->crowd) != MEASURED)
         return;
     gaps->at[gaps->n++] = (struct gap){ from_us, to_us };
 }
@@ -238,9 +245,9 @@ static struct traffic_id check_record(struct reader *self, const uint8_t *record
     struct traffic_id id;
     const char *wrong = traffic_check(&self->traffic, record, n_units, &id);
 
-    if (wrong != NULL || id.slot >= PEAL_SLOTS_ALL || id.life >= LIVES_MAX)
-        fail(WRONG_RECORD, "slot %u at %lu: record %u of author %u, life %u, %s", me, self->at, id.seq, id.slot, id.life,
-             wrong != NULL ? wrong : "is nobody's");
+    if (wrong != NULL || id.slot >= SLOTS || id.life >= LIVES_MAX)
+        fail(WRONG_RECORD, "slot %u at %lu: record %u of author %u, life %u, %s", me, self->at,
+             id.seq, id.slot, id.life, wrong != NULL ? wrong : "is nobody's");
     return id;
 }
 
@@ -279,7 +286,6 @@ static void wait_for_bell(struct reader *self, bool appends)
 {
     struct pollfd p = { .fd = fixture.master.bells[me], .events = POLLIN };
     struct timespec limit = { .tv_nsec = 100000 + rand() % 400000 };
-    uint32_t n_units;
     uint64_t n;
 
     if (!ring_park(&ring, self->at))
@@ -291,7 +297,6 @@ static void wait_for_bell(struct reader *self, bool appends)
     if (read(p.fd, &n, sizeof n) < 0 && errno != EAGAIN)
         fail(BROKEN, "read: %m");
     ring_unpark(&ring);
-    (void)n_units;
 }
 
 static void participant(uint32_t slot, uint32_t life)
@@ -369,7 +374,8 @@ static void look_for_deaths(int timeout_ms)
         if (waitid(P_PIDFD, (id_t)children[i].pidfd, &info, WEXITED) != 0)
             fail(BROKEN, "waitid: %m");
         else if (i < SURVIVORS || info.si_code != CLD_KILLED || info.si_status != SIGKILL)
-            fail(BROKEN, "slot %d ended by itself: code %d status %d", i, info.si_code, info.si_status);
+            fail(BROKEN, "slot %d ended by itself: code %d status %d", i, info.si_code,
+                 info.si_status);
         (void)close(children[i].pidfd);
         children[i].dead = true;
         shm_store_u32(&shared->orders[i], NEVER);
@@ -428,7 +434,8 @@ static void watch_progress(void)
             cursors[i] = cursor;
             since_ticks[i] = ticks;
         } else if (ticks - since_ticks[i] > STALLED_TICKS) {
-            fail(NO_PROGRESS, "slot %d has not moved from %lu (tail %lu)", i, cursor, ring_tail(&ring));
+            fail(NO_PROGRESS, "slot %d has not moved from %lu (tail %lu)", i, cursor,
+                 ring_tail(&ring));
         }
     }
 }
@@ -517,7 +524,8 @@ static void calm_rounds(void)
         ring_commit(&ring, at, header.n_bytes);
         ring_bells(&ring);
         if (!wait_until(all_walked_to, at + 1))
-            fail(SLEPT, "round %d: somebody sleeps at the hole at %lu, which is committed", round, at);
+            fail(SLEPT, "round %d: somebody sleeps at the hole at %lu, which is committed", round,
+                 at);
     }
 }
 
@@ -542,7 +550,8 @@ static void end_all(bool orderly)
 static void check_survivors(void)
 {
     for (int i = 1; i < SURVIVORS; i++)
-        if (shared->read[i].order != shared->read[0].order || shared->read[i].n_records != shared->read[0].n_records)
+        if (shared->read[i].order != shared->read[0].order ||
+            shared->read[i].n_records != shared->read[0].n_records)
             fail(WRONG_RECORD, "slots 0 and %d have not read the same: %lu and %lu records", i,
                  shared->read[0].n_records, shared->read[i].n_records);
     for (int i = 0; i < SURVIVORS; i++)
@@ -552,8 +561,8 @@ static void check_survivors(void)
 
                 /* One more: killed between its commit and noting it. */
                 if (seen != known && seen != known + 1)
-                    fail(WRONG_RECORD, "slot %d read %u of author %u life %u, which committed %u", i, seen, slot, life,
-                         known);
+                    fail(WRONG_RECORD, "slot %d read %u of author %u life %u, which committed %u",
+                         i, seen, slot, life, known);
             }
 }
 
@@ -610,10 +619,11 @@ static void gaps_report(uint32_t n)
         return;
     qsort(raw, n, sizeof raw[0], by_value);
     qsort(less, n, sizeof less[0], by_value);
-    printf("torture: without progress, longest after each death: p99 %.1f ms, max %.1f ms; control late by up to "
+    printf("torture: without progress, longest after each death: p99 %.1f ms, max %.1f ms; control "
+           "late by up to "
            "%.1f ms\ntorture: less control: p99 %.1f ms (bound 50), max %.1f ms (bound 500)\n",
-           (double)raw[p99] / 1e3, (double)raw[n - 1] / 1e3, (double)late_max / 1e3, (double)less[p99] / 1e3,
-           (double)less[n - 1] / 1e3);
+           (double)raw[p99] / 1e3, (double)raw[n - 1] / 1e3, (double)late_max / 1e3,
+           (double)less[p99] / 1e3, (double)less[n - 1] / 1e3);
     if (less[p99] > 50000 || less[n - 1] > 500000)
         fail(TOO_SLOW, "survivors stood still for too long");
 }
@@ -626,7 +636,8 @@ static void prepare(void)
     for (uint32_t slot = SURVIVORS; slot < SLOTS; slot++)
         fixture.master.directory[9] |= 1u << slot;
     ring_open(&ring, &fixture.master);
-    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE,
+                  MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (shared == MAP_FAILED) {
         perror("mmap");
         exit(BROKEN);
@@ -643,8 +654,10 @@ static void report(uint64_t begin_us, uint32_t n_timed)
 {
     const struct shm_header *h = fixture.master.header;
 
-    printf("torture: %u deaths in %.1f s, %lu records read by each survivor, %lu holes voided, %lu times full\n",
-           n_deaths, (double)(now_us() - begin_us) / 1e6, shared->read[0].n_records, h->voids_total, shared->n_full);
+    printf("torture: %u deaths in %.1f s, %lu records read by each survivor, %lu holes voided, %lu "
+           "times full\n",
+           n_deaths, (double)(now_us() - begin_us) / 1e6, shared->read[0].n_records, h->voids_total,
+           shared->n_full);
     for (enum when w = INTENT_SET; w < WHENS; w++)
         printf("torture: %6lu deaths: %s\n", shared->hits[w], when_names[w]);
     gaps_report(n_timed);
@@ -722,7 +735,8 @@ int main(int argc, char **argv)
         rings_at_holes = argc < 4 || strcmp(argv[3], "no-hole-bells") != 0;
         return run((uint32_t)strtoul(argv[2], NULL, 10));
     }
-    n_passed += run_apart(getenv("PEAL_SOAK") != NULL ? (char[]){ "20000" } : (char[]){ "2100" }, NULL) == FINE;
+    n_passed += run_apart(getenv("PEAL_SOAK") != NULL ? (char[]){ "20000" } : (char[]){ "2100" },
+                          NULL) == FINE;
     n_passed += run_apart((char[]){ "200" }, (char[]){ "no-void" }) == NO_PROGRESS;
     n_passed += run_apart((char[]){ "20" }, (char[]){ "no-hole-bells" }) == SLEPT;
     printf("%u passed, %u failed\n", n_passed, 3 - n_passed);

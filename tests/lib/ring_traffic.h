@@ -31,7 +31,8 @@ static inline void traffic_fill(uint8_t *record, uint32_t n_units, struct traffi
 
     if (half == 0)
         memcpy(record, &header, sizeof header);
-    for (uint64_t i = half == 0 ? sizeof header / 8 : middle; i < (half == 0 ? middle : n_words); i++)
+    for (uint64_t i = half == 0 ? sizeof header / 8 : middle; i < (half == 0 ? middle : n_words);
+         i++)
         words[i] = traffic_word(i, id);
 }
 
@@ -64,7 +65,8 @@ static inline const char *traffic_check(struct traffic_reader *reader, const uin
             wrong = "is not its author's first";
     } else if (id->life == reader->authors[id->slot].life) {
         if (id->seq != reader->authors[id->slot].next)
-            wrong = id->seq < reader->authors[id->slot].next ? "is repeated" : "comes behind a lost one";
+            wrong = id->seq < reader->authors[id->slot].next ? "is repeated"
+                                                             : "comes behind a lost one";
     } else if (id->life < reader->authors[id->slot].life || id->seq != 0) {
         wrong = "is not the first of its author's new life";
     }
