@@ -43,6 +43,7 @@
 #define RECEIVE_BYTES_HOST (64u << 20)
 #define WS_CONTEXTS_MAX 1024        /* lent wslay contexts per worker: 4.4 MB */
 #define PENDING_CONNECTS_MAX 1024   /* CONNECTs in middleware, per worker */
+#define CLIENT_SEND_BUFFER_BYTES 212992 /* SO_SNDBUF of clients' sockets (the kernel doubles it for its own overhead) */
 #define CLOSE_LINGER_MS 1000
 #define CLOSE_DRAIN_BYTES 65536
 #define FD_RESERVE 64               /* descriptors of a process kept from clients */

@@ -12,10 +12,10 @@ bool access_is_loopback(const struct peer_address *address)
     static const uint8_t one[16] = { [15] = 1 };
 
     switch (address->family) {
-    case AF_UNIX:  return true;
-    case AF_INET:  return address->bytes[0] == 127;
+    case AF_UNIX: return true;
+    case AF_INET: return address->bytes[0] == 127;
     case AF_INET6: return memcmp(address->bytes, one, sizeof one) == 0;
-    default:       return false;
+    default: return false;
     }
 }
 
@@ -109,8 +109,7 @@ static bool type_fits(enum access_type wanted, const struct http_request *reques
     static const char *const simple[] = { "text/plain", "multipart/form-data",
                                           "application/x-www-form-urlencoded" };
     bool utf8;
-    struct slice essence =
-        access_type_essence(http_header_find(request, "content-type"), &utf8);
+    struct slice essence = access_type_essence(http_header_find(request, "content-type"), &utf8);
     const char *slash;
 
     if (wanted == TYPE_ANY)
@@ -126,8 +125,8 @@ static bool type_fits(enum access_type wanted, const struct http_request *reques
     slash = essence.n_bytes > 0 ? memchr(essence.bytes, '/', essence.n_bytes) : NULL;
     return slash != NULL &&
            http_is_token(slice_of(essence.bytes, (uint32_t)(slash - essence.bytes))) &&
-           http_is_token(slice_of(slash + 1,
-                                  essence.n_bytes - (uint32_t)(slash - essence.bytes) - 1));
+           http_is_token(
+               slice_of(slash + 1, essence.n_bytes - (uint32_t)(slash - essence.bytes) - 1));
 }
 
 enum access access_decide(const struct access_rules *rules, enum access_area area,
@@ -180,8 +179,7 @@ const char *access_text(enum access outcome)
         [ACCESS_PEER] = "without admin_token the API answers peers on this host only",
         [ACCESS_FORWARDED] =
             "without admin_token the API does not answer what a proxy has forwarded",
-        [ACCESS_HOST] =
-            "without admin_token the Host must be localhost or a loopback address",
+        [ACCESS_HOST] = "without admin_token the Host must be localhost or a loopback address",
         [ACCESS_ORIGIN] = "the API does not answer pages of other sites",
         [ACCESS_TOKEN] = "Authorization: Bearer with the value of admin_token is needed",
         [ACCESS_TYPE] = "this Content-Type is not accepted: use application/json (for /api/ws/ "

@@ -61,9 +61,8 @@ static const struct route *route_find(struct slice path)
     for (uint32_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
         struct slice wanted = slice_text(routes[i].path);
 
-        if (slice_equal(path, wanted) ||
-            (routes[i].prefix && path.n_bytes > wanted.n_bytes &&
-             memcmp(path.bytes, wanted.bytes, wanted.n_bytes) == 0))
+        if (slice_equal(path, wanted) || (routes[i].prefix && path.n_bytes > wanted.n_bytes &&
+                                          memcmp(path.bytes, wanted.bytes, wanted.n_bytes) == 0))
             return &routes[i];
     }
     return NULL;
@@ -108,9 +107,8 @@ bool api_admit(struct admin *a, const struct peer_address *peer, const struct ht
     const struct route *route = route_find(request->path);
     const bool is_get = request->method == HTTP_GET_ || request->method == HTTP_HEAD_;
     const bool fits = route != NULL && (route->post ? request->method == HTTP_POST_ : is_get);
-    const enum access outcome =
-        access_decide(&a->rules, area_of(route, request->path), fits ? route->type : TYPE_ANY, peer,
-                      request);
+    const enum access outcome = access_decide(&a->rules, area_of(route, request->path),
+                                              fits ? route->type : TYPE_ANY, peer, request);
 
     if (outcome != ACCESS_GRANTED) {
         api_error(out, access_status(outcome), access_text(outcome));
@@ -187,11 +185,11 @@ static enum api_result do_ws(struct admin *a, const struct http_request *request
     const struct slice room = slice_of(request->path.bytes + sizeof "/api/ws/" - 1,
                                        request->path.n_bytes - (uint32_t)sizeof "/api/ws/" + 1);
     bool utf8;
-    const struct slice type =
-        access_type_essence(http_header_find(request, "content-type"), &utf8);
+    const struct slice type = access_type_essence(http_header_find(request, "content-type"), &utf8);
     const bool json = http_same_text(type, slice_text("application/json"));
     const bool text =
-        json || utf8 || (type.n_bytes > 5 && http_same_text(slice_of(type.bytes, 5), slice_text("text/")));
+        json || utf8 ||
+        (type.n_bytes > 5 && http_same_text(slice_of(type.bytes, 5), slice_text("text/")));
     enum json_kind kind;
 
     if (!command_parse_room(&a->command, room)) {
@@ -257,8 +255,7 @@ enum api_result api_answer(struct admin *a, const struct http_request *request, 
                      asset_dashboard_html_size);
         break;
     case ENDPOINT_DASHBOARD_CSS:
-        answer_asset(out, "text/css; charset=utf-8", asset_dashboard_css,
-                     asset_dashboard_css_size);
+        answer_asset(out, "text/css; charset=utf-8", asset_dashboard_css, asset_dashboard_css_size);
         break;
     case ENDPOINT_DASHBOARD_JS:
         answer_asset(out, "text/javascript; charset=utf-8", asset_dashboard_js,
@@ -268,12 +265,12 @@ enum api_result api_answer(struct admin *a, const struct http_request *request, 
         answer_json(out, 200);
         status_workers(a, &out->body);
         break;
-    case ENDPOINT_EMIT:       return do_emit(a, body, out);
+    case ENDPOINT_EMIT: return do_emit(a, body, out);
     case ENDPOINT_DISCONNECT: return do_disconnect(a, body, out);
-    case ENDPOINT_WS:         return do_ws(a, request, body, out);
-    case ENDPOINT_DRAIN:      do_drain(a, body, out); break;
-    case ENDPOINT_LATER:      api_error(out, 501, "not in this build"); break;
-    case ENDPOINT_NONE:       api_error(out, 404, "there is no such endpoint"); break;
+    case ENDPOINT_WS: return do_ws(a, request, body, out);
+    case ENDPOINT_DRAIN: do_drain(a, body, out); break;
+    case ENDPOINT_LATER: api_error(out, 501, "not in this build"); break;
+    case ENDPOINT_NONE: api_error(out, 404, "there is no such endpoint"); break;
     }
     return API_DONE;
 }

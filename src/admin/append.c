@@ -32,8 +32,8 @@ static enum append_result append(struct admin *a, struct record_spec *spec)
     if (n_bytes == 0)
         return APPEND_TOO_BIG;
     switch (ring_reserve(&a->ring, n_bytes, &at)) {
-    case RING_OK:      break;
-    case RING_FULL:    return APPEND_FULL;
+    case RING_OK: break;
+    case RING_FULL: return APPEND_FULL;
     case RING_TOO_BIG: return APPEND_TOO_BIG;
     }
     record_write(ring_at(&a->ring, at), spec, a->region.header->hash_key);
@@ -97,9 +97,9 @@ static enum append_result append_part(struct admin *a, const struct command *c,
                                       uint32_t event_at)
 {
     struct record_spec spec = spec_of(c, RECORD_BROADCAST);
-    const struct record_part part = {
-        .payload = payload, .opcode = encoding == ENCODING_WS_BINARY ? WS_BINARY : WS_TEXT
-    };
+    const struct record_part part = { .payload = payload,
+                                      .opcode =
+                                          encoding == ENCODING_WS_BINARY ? WS_BINARY : WS_TEXT };
 
     if (payload.n_bytes > a->region.config->event_bytes_max)
         return APPEND_TOO_BIG;

@@ -10,8 +10,7 @@
 #include "proto/json.h"
 #include "proto/socketio.h"
 
-static bool wrong(struct command *c, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+static bool wrong(struct command *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static bool wrong(struct command *c, const char *format, ...)
 {

@@ -32,7 +32,7 @@ uint64_t metrics_history_us(const struct ring *ring, uint64_t now_us)
                 return now_us > header->time_us ? now_us - header->time_us : 0;
             at += (n_bytes + RING_UNIT_BYTES - 1) / RING_UNIT_BYTES; /* long, or a void's */
             break;
-        case HISTORY_GONE:    at = ring_resync(ring, at + 1); break;
+        case HISTORY_GONE: at = ring_resync(ring, at + 1); break;
         case HISTORY_NOT_YET: return 0;
         }
     }

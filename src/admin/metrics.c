@@ -98,10 +98,9 @@ static void write_connections(struct scrape *s)
            "Clients (WebSockets and Engine.IO sessions) open now, by worker slot and transport.");
     for (uint32_t i = 0; i < n_workers; i++) {
         for (uint32_t t = 0; t < 2; t++)
-            page_printf(s->out, "peal_connections{worker=\"%u\",transport=\"%s\"} %llu\n", i,
-                        transports[t],
-                        (ull)row_gauge(s->region, i,
-                                       (enum gauge)(GAUGE_CONNECTIONS_WEBSOCKET + t)));
+            page_printf(
+                s->out, "peal_connections{worker=\"%u\",transport=\"%s\"} %llu\n", i, transports[t],
+                (ull)row_gauge(s->region, i, (enum gauge)(GAUGE_CONNECTIONS_WEBSOCKET + t)));
     }
     family(s, "peal_connections_limit", "gauge", "Clients that a worker may have.");
     for (uint32_t i = 0; i < n_workers; i++) {
@@ -226,8 +225,8 @@ static const struct {
       COUNT_RING_LAPPED },
     { "peal_bells_rung_total", "Processes that were woken for a record.", COUNT_BELLS_RUNG },
     { "peal_bells_spared_total", "Processes that did not have to be woken.", COUNT_BELLS_SPARED },
-    { "peal_ws_dropped_total",
-      "Events for plain clients that are not a single message, dropped.", COUNT_WS_DROPPED },
+    { "peal_ws_dropped_total", "Events for plain clients that are not a single message, dropped.",
+      COUNT_WS_DROPPED },
     { "peal_inbound_evicted_total",
       "Clients closed because half-received messages were over inbound_bytes_total.",
       COUNT_INBOUND_EVICTED },

@@ -1,6 +1,6 @@
 /* state.h: what the admin process knows: one struct, passed to all its parts. Private to src/admin.
  *
- *   admin.c     start, end             server.c   the listener and its connections, the loop
+ *   admin.c     start, end             server.c   the loop; caller.c  one connection
  *   api.c       which request is what  access.c   who may
  *   command.c   what a body asks for   append.c   carrying it out, through the ring
  *   metrics.c   /metrics               status.c   /readyz, /api/workers */
@@ -17,13 +17,13 @@
 #define ADMIN_CLIENTS_MAX     64
 #define ADMIN_BODY_BYTES_MAX  (1u << 20)  /* of one request: beyond it 413 */
 #define ADMIN_BODIES_BYTES    (16u << 20) /* of all requests together: beyond it 503 */
-#define ADMIN_ANSWER_MAX      (2u << 20)  /* 62 workers, 101 namespaces of 255 escaped bytes: 0.2 MB */
-#define ADMIN_IDLE_MS         60000       /* between two requests of a connection */
-#define ADMIN_BODY_MS         10000       /* for a whole body */
-#define ADMIN_WRITE_MS        20000       /* for a whole answer */
+#define ADMIN_ANSWER_MAX      (2u << 20) /* 62 workers, 101 namespaces of 255 escaped bytes: 0.2 MB */
+#define ADMIN_IDLE_MS         60000      /* between two requests of a connection */
+#define ADMIN_BODY_MS         10000      /* for a whole body */
+#define ADMIN_WRITE_MS        20000      /* for a whole answer */
 #define ADMIN_RING_WAIT_MS    (2 * STALL_TIMEOUT_MS + 1000) /* the watchdog frees the ring before */
 #define ADMIN_RING_RETRY_MS   2
-#define ADMIN_LISTENER_OFF_MS 100         /* after an accept that failed for want of something */
+#define ADMIN_LISTENER_OFF_MS 100 /* after an accept that failed for want of something */
 
 struct admin {
     const struct child *child;
@@ -34,7 +34,7 @@ struct admin {
     struct access_rules rules;
     struct metrics metrics;
     struct command command;
-    bool was_ready; /* all workers have served at the same time since this process began */
+    bool was_ready;  /* all workers have served at the same time since this process began */
     uint64_t now_ms; /* CLOCK_MONOTONIC, once per turn */
     uint64_t now_us;
 };
@@ -42,10 +42,10 @@ struct admin {
 /* The answer to one request. Private fields belong to nobody. */
 struct answer {
     uint16_t status;
-    const char *type;  /* Content-Type */
-    const char *allow; /* of a 405; NULL: none */
-    bool retry;        /* Retry-After: 1 */
-    bool ask_token;    /* WWW-Authenticate */
+    const char *type;   /* Content-Type */
+    const char *allow;  /* of a 405; NULL: none */
+    bool retry;         /* Retry-After: 1 */
+    bool ask_token;     /* WWW-Authenticate */
     struct slice fixed; /* the body, if bytes != NULL: lives for ever */
     struct page body;   /* else this; whoever has the answer frees it */
 };

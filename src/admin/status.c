@@ -68,10 +68,10 @@ bool status_ready(struct admin *a, struct page *out)
 static const char *state_name(uint32_t state)
 {
     switch ((enum shm_slot_state)state) {
-    case SLOT_EMPTY:    return "empty";
+    case SLOT_EMPTY: return "empty";
     case SLOT_STARTING: return "starting";
-    case SLOT_LIVE:     return "live";
-    case SLOT_REAPING:  return "reaping";
+    case SLOT_LIVE: return "live";
+    case SLOT_REAPING: return "reaping";
     }
     return "unknown";
 }
@@ -84,10 +84,11 @@ static void put_process(const struct admin *a, uint32_t slot, struct page *out)
     const uint32_t state = shm_load_acquire_u32(&s->state);
     const bool there = state == SLOT_STARTING || state == SLOT_LIVE;
 
-    page_printf(out, "{\"slot\":%u,\"pid\":%d,\"state\":\"%s\",\"ready\":%s,\"generation\":%u", slot,
-                s->pid, state_name(state),
+    page_printf(out, "{\"slot\":%u,\"pid\":%d,\"state\":\"%s\",\"ready\":%s,\"generation\":%u",
+                slot, s->pid, state_name(state),
                 metrics_slot_serves(&a->region, slot) ? "true" : "false", generation);
-    page_printf(out, ",\"restarts\":%u,\"ring_lag_bytes\":%llu", generation > 0 ? generation - 1 : 0,
+    page_printf(out, ",\"restarts\":%u,\"ring_lag_bytes\":%llu",
+                generation > 0 ? generation - 1 : 0,
                 there ? (ull)metrics_lag_bytes(&a->region, slot) : 0);
 }
 
@@ -100,7 +101,7 @@ static void put_worker(const struct admin *a, uint32_t slot, struct page *out)
 
     put_process(a, slot, out);
     page_printf(out, ",\"clients\":%llu,\"websocket\":%llu,\"polling\":%llu,\"limit\":%u",
-                (ull)(websocket + polling), (ull)websocket, (ull)polling, s->max_connections);
+                (ull)websocket + polling, (ull)websocket, (ull)polling, s->max_connections);
     page_printf(out, ",\"pending\":%u,\"rooms\":%llu,\"outq_bytes\":%llu,\"inbound_bytes\":%llu",
                 shm_load_u32(&s->n_pending), (ull)shm_load_u64(&gauges[GAUGE_ROOMS]),
                 (ull)shm_load_u64(&gauges[GAUGE_OUTQ_BYTES]),
@@ -111,8 +112,8 @@ static void put_worker(const struct admin *a, uint32_t slot, struct page *out)
 static const char *drain_name(uint32_t draining)
 {
     switch ((enum shm_drain)draining) {
-    case DRAIN_NO:      return "no";
-    case DRAIN_GRACE:   return "grace";
+    case DRAIN_NO: return "no";
+    case DRAIN_GRACE: return "grace";
     case DRAIN_CLOSING: return "closing";
     }
     return "unknown";
@@ -122,6 +123,8 @@ void status_workers(struct admin *a, struct page *out)
 {
     const struct shm_header *h = a->region.header;
     const struct shm_slot *bridge = &h->slots[PEAL_SLOT_BRIDGE];
+    const uint64_t ring_bytes = h->ring.units * RING_UNIT_BYTES;
+    const uint64_t tail_bytes = shm_load_u64(&h->ring.tail) * RING_UNIT_BYTES;
 
     page_printf(out, "{\"version\":");
     page_put_json(out, slice_text(peal_version));
@@ -130,9 +133,7 @@ void status_workers(struct admin *a, struct page *out)
     page_printf(out, ",\"max_connections\":%llu,\"restarts\":%llu", (ull)h->max_connections,
                 (ull)shm_load_u64(&h->restarts_total));
     page_printf(out, ",\"ring\":{\"bytes\":%llu,\"tail_bytes\":%llu,\"voids\":%llu}",
-                (ull)(h->ring.units * RING_UNIT_BYTES),
-                (ull)(shm_load_u64(&h->ring.tail) * RING_UNIT_BYTES),
-                (ull)shm_load_u64(&h->voids_total));
+                (ull)ring_bytes, (ull)tail_bytes, (ull)shm_load_u64(&h->voids_total));
     page_printf(out, ",\"workers\":[");
     for (uint32_t i = 0; i < h->n_workers; i++) {
         if (i > 0)

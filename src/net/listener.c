@@ -18,6 +18,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "peal/limits.h"
+
 #define IPHASH_MULTIPLIER 0x9e3779b1u /* 2^32 / golden ratio: neighbours go far apart */
 #define IPHASH_SHIFT 16
 
@@ -98,6 +100,8 @@ static int listener_tcp_at(const union any_address *address, socklen_t n_bytes, 
         error = listener_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
     if (error == 0)
         error = listener_option(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* accepted sockets inherit it */
+    if (error == 0) /* a peer that does not read must not fill megabytes of the kernel's memory */
+        error = listener_option(fd, SOL_SOCKET, SO_SNDBUF, CLIENT_SEND_BUFFER_BYTES);
     if (error == 0 && bind(fd, &address->any, n_bytes) < 0)
         error = -errno;
     if (error == 0 && listen(fd, LISTENER_BACKLOG) < 0)

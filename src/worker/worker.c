@@ -483,6 +483,9 @@ static void publish_counts(struct worker *w)
     count_add(h->row, COUNT_BYTES_SENT, stats.n_bytes);
     count_add(h->row, COUNT_SEND_SHORT, stats.n_short);
     count_add(h->row, COUNT_SEND_AGAIN, stats.n_again);
+    count_add(h->row, COUNT_BELLS_RUNG, h->ring.bells_rung - h->row->counters[COUNT_BELLS_RUNG]);
+    count_add(h->row, COUNT_BELLS_SPARED, h->ring.bells_spared - h->row->counters[COUNT_BELLS_SPARED]);
+    count_add(h->row, COUNT_ENTERS, loop_stats_read(h->loop).n_enters - h->row->counters[COUNT_ENTERS]);
     gauge_set(h->row, GAUGE_ROOMS, h->rooms.n_named);
     gauge_set(h->row, GAUGE_PENDING, h->conns.n_used - h->n_clients);
     gauge_set(h->row, GAUGE_SESSIONS_USED, sessions_used(h->identities));

@@ -5,7 +5,7 @@ import { accessSync, constants } from 'node:fs';
 import { request as httpClient, Agent } from 'node:http';
 import { networkInterfaces } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { collect, httpRequest, ioClient, ioClients, rawConnect, readResponse, startBrowser, startPeal, test, waitFor, wsClient } from './lib/index.mjs';
+import { collect, freePort, httpRequest, ioClient, ioClients, rawConnect, readResponse, startBrowser, startPeal, startRedis, test, waitFor, wsClient } from './lib/index.mjs';
 
 const json = { 'content-type': 'application/json' };
 const post = (peal, path, body, headers = json, extra = {}) =>
@@ -19,7 +19,7 @@ const postOk = async (peal, path, body, headers) => {
 function promtool() {
   const root = fileURLToPath(new URL('../..', import.meta.url));
   const build = process.env.BUILD?.startsWith('/') ? process.env.BUILD : `${root}/${process.env.BUILD ?? 'build'}`;
-  const places = [process.env.PROMTOOL, `${build}/tools/promtool`, `${root}/build/tools/promtool`, ...process.env.PATH.split(':').map((dir) => `${dir}/promtool`)];
+  const places = [process.env.PROMTOOL, `${process.env.PEAL_TOOLS}/promtool`, `${build}/tools/promtool`, `${root}/build/tools/promtool`, ...process.env.PATH.split(':').map((dir) => `${dir}/promtool`)];
   return places.find((path) => {
     try {
       accessSync(path, constants.X_OK);
@@ -129,6 +129,23 @@ test('health says why', async (t) => {
   assert.equal((await peal.metrics()).get('peal_draining'), 1);
   assert.equal((await peal.api('workers')).draining, 'grace');
   await peal.stop('SIGKILL', { code: null });
+});
+
+test('Redis away is told, and makes a host unready only where that is wanted', async (t) => {
+  const redis = `redis://127.0.0.1:${await freePort()}`;
+  const readyz = (peal) => httpRequest(`${peal.adminUrl}/readyz`).then((a) => [a.status, a.body]);
+  const lenient = await startPeal(t, { options: { redis } });
+  assert.deepEqual(await readyz(lenient), [200, 'degraded: redis\n']);
+  assert.equal((await lenient.metrics()).get('peal_redis_up'), 0);
+  const strict = await startPeal(t, { options: { redis, ready_requires_redis: true } });
+  assert.deepEqual(await readyz(strict), [503, 'not ready: redis\n']);
+
+  const up = await startPeal(t, { options: { redis: (await startRedis(t)).url, ready_requires_redis: true } });
+  await waitFor(async () => (await readyz(up))[0] === 200, { what: 'ready, once Redis is there' });
+  assert.deepEqual(await readyz(up), [200, 'ready\n']);
+  assert.equal((await up.metrics()).get('peal_redis_up'), 1);
+  assert.deepEqual(await check((await httpRequest(`${up.adminUrl}/metrics`)).body), { code: 0, said: '' });
+  assert.equal((await up.api('workers')).bridge.redis_up, true);
 });
 
 test('a drain asked for over the API ends the server', async (t) => {

@@ -10,15 +10,25 @@
 
 #include <cmocka.h>
 
-#define LOCAL    { .is_loopback = true }
-#define LOCKED   { .is_loopback = true, .token = { "s3cret", 6 } }
-#define OPEN     { .is_loopback = false }
-#define GUARDED  { .is_loopback = false, .token = { "s3cret", 6 } }
-#define HERE     "Host: localhost:9300\r\n"
-#define JSON     "Content-Type: application/json\r\n"
-#define BEARER   "Authorization: Bearer s3cret\r\n"
-
-
+#define LOCAL               \
+    {                       \
+        .is_loopback = true \
+    }
+#define LOCKED                                        \
+    {                                                 \
+        .is_loopback = true, .token = { "s3cret", 6 } \
+    }
+#define OPEN                 \
+    {                        \
+        .is_loopback = false \
+    }
+#define GUARDED                                        \
+    {                                                  \
+        .is_loopback = false, .token = { "s3cret", 6 } \
+    }
+#define HERE   "Host: localhost:9300\r\n"
+#define JSON   "Content-Type: application/json\r\n"
+#define BEARER "Authorization: Bearer s3cret\r\n"
 
 static struct peer_address peer_of(const char *text)
 {
@@ -75,8 +85,8 @@ static const struct {
       ACCESS_GRANTED },
     { "over a UNIX socket too", LOCAL, AREA_API, TYPE_JSON, "unix", "Host: localhost\r\n" JSON,
       ACCESS_GRANTED },
-    { "all of 127/8 is this host", LOCAL, AREA_API, TYPE_JSON, "127.9.9.9", "Host: 127.1.2.3\r\n" JSON,
-      ACCESS_GRANTED },
+    { "all of 127/8 is this host", LOCAL, AREA_API, TYPE_JSON, "127.9.9.9",
+      "Host: 127.1.2.3\r\n" JSON, ACCESS_GRANTED },
     { "the case of the Host does not matter", LOCAL, AREA_API, TYPE_JSON, "127.0.0.1",
       "Host: LocalHost:1\r\n" JSON, ACCESS_GRANTED },
     { "a peer elsewhere may not", LOCAL, AREA_API, TYPE_JSON, "192.0.2.1", HERE JSON, ACCESS_PEER },
@@ -157,8 +167,8 @@ static void test_access_is_decided_as_the_table_says(void **state)
 {
     (void)state;
     for (uint32_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        enum access got = decide(cases[i].rules, cases[i].area, cases[i].type, cases[i].peer,
-                                 cases[i].headers);
+        enum access got =
+            decide(cases[i].rules, cases[i].area, cases[i].type, cases[i].peer, cases[i].headers);
 
         if (got != cases[i].outcome)
             fail_msg("%s: %s instead of %s", cases[i].what, access_text(got),
@@ -198,8 +208,8 @@ static void test_the_essence_of_a_type_and_its_charset(void **state)
     bool utf8;
 
     (void)state;
-    assert_true(slice_is(access_type_essence(slice_text("text/html ; Charset=UTF-8"), &utf8),
-                         "text/html"));
+    assert_true(
+        slice_is(access_type_essence(slice_text("text/html ; Charset=UTF-8"), &utf8), "text/html"));
     assert_true(utf8);
     assert_true(slice_is(access_type_essence(slice_text("a/b;x=charset=utf-8"), &utf8), "a/b"));
     assert_false(utf8);

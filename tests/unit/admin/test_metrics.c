@@ -388,7 +388,8 @@ static struct record_view take(void)
     const uint8_t *record = ring_peek(&consumer, taken, &n_units);
 
     assert_non_null(record);
-    assert_true(record_view(&view, record, ((const struct record_header *)(const void *)record)->n_bytes));
+    assert_true(
+        record_view(&view, record, ((const struct record_header *)(const void *)record)->n_bytes));
     taken += n_units;
     return view;
 }
@@ -509,8 +510,8 @@ static void test_a_disconnect_says_whether_connections_go_too(void **state)
     serve_namespace("/");
     for (uint32_t close = 0; close < 2; close++) {
         assert_true(command_parse_disconnect(
-            &admin->command, slice_text(close == 1 ? "{\"rooms\":\"a\",\"close\":true}"
-                                                   : "{\"rooms\":\"a\"}")));
+            &admin->command,
+            slice_text(close == 1 ? "{\"rooms\":\"a\",\"close\":true}" : "{\"rooms\":\"a\"}")));
         assert_int_equal(append_disconnect(admin, &admin->command), APPEND_OK);
         view = take();
         assert_int_equal(view.header->kind, RECORD_DISCONNECT);
@@ -555,7 +556,8 @@ static void test_too_large_and_full_are_told_apart(void **state)
     config()->event_bytes_max = 50000;
     assert_int_equal(emit(body), APPEND_TOO_BIG);
     config()->event_bytes_max = 12u << 20;
-    ring_consumer_add(&(struct ring){ .region = &fixture.master, .units = admin->ring.units }, 0, 0);
+    ring_consumer_add(&(struct ring){ .region = &fixture.master, .units = admin->ring.units }, 0,
+                      0);
     while (emit(body) == APPEND_OK)
         n_appended++;
     assert_in_range(n_appended, 9, 10);
