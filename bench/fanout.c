@@ -51,7 +51,7 @@ static struct {
     const char *dialect;
     const char *peal;
     struct opt_list peal_args;
-} opt = { 1000, 128,           1, 0, 5, 1, 0, 1, 0, 60, 2.0, 0, "peal,bare_send", "plain",
+} opt = { 1000, 128,           1, 0, 5, 1, 0, 1, 1, 60, 2.0, 0, "peal,bare_send", "plain",
           NULL, { .count = 0 } };
 
 static const struct opt options[] = {
@@ -74,7 +74,8 @@ static const struct opt options[] = {
     { "procs", OPT_U32, &opt.procs, "client processes of a side (as few as can hold them)" },
     { "server-cpus", OPT_U32, &opt.server_cpus, "CPU mask of the servers (1; 0: any)" },
     { "client-cpus", OPT_U32, &opt.client_cpus,
-      "CPU mask of the clients (all others; 0 with one CPU: any)" },
+      "CPU mask of the clients (1, the servers': what waking another core costs is not the server's; "
+      "0: all others)" },
     { "bar", OPT_F64, &opt.bar, "exit 1 when the ratio is below this" },
     { NULL, OPT_FLAG, NULL, NULL },
 };

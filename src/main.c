@@ -12,42 +12,12 @@
 
 extern char **environ;
 
-/* Takes `--config FILE` or `--config=FILE` out of the flags. False: given twice, or without a file. */
-static bool take_config(int *argc, char **argv, const char **file)
-{
-    int n = 0;
-
-    *file = NULL;
-    for (int i = 0; i < *argc; i++) {
-        const char *found = NULL;
-
-        if (strcmp(argv[i], "--config") == 0)
-            found = i + 1 < *argc ? argv[++i] : "";
-        else if (strncmp(argv[i], "--config=", 9) == 0)
-            found = argv[i] + 9;
-        if (found == NULL) {
-            argv[n++] = argv[i];
-            continue;
-        }
-        if (*file != NULL || found[0] == 0)
-            return false;
-        *file = found;
-    }
-    *argc = n;
-    return true;
-}
-
 static int serve(int argc, char **argv)
 {
     static struct config config;
     static struct config_problems problems;
-    const char *file;
 
-    if (!take_config(&argc, argv, &file)) {
-        fprintf(stderr, "--config: takes one file, once\n");
-        return 2;
-    }
-    if (!config_load(&config, file, argc, argv, environ, &problems)) {
+    if (!config_load(&config, config_file_of(argc, argv), argc, argv, environ, &problems)) {
         for (uint32_t i = 0; i < problems.n; i++)
             fprintf(stderr, "%s\n", problems.items[i].text);
         return 2;

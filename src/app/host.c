@@ -9,6 +9,7 @@
 #include "proto/json.h"
 #include "proto/socketio.h"
 #include "session/emit.h"
+#include "shm/atomic.h"
 
 #define NAMES_MAX 1024
 
@@ -323,7 +324,7 @@ uint64_t peal_stat(struct peal_host *host, enum peal_stat which)
         return region->header->n_workers;
     case PEAL_STAT_CONNECTIONS:
         for (uint32_t i = 0; i < region->header->n_workers; i++)
-            sum += __atomic_load_n(&region->counters[i].gauges[GAUGE_CONNECTIONS_WEBSOCKET], __ATOMIC_RELAXED);
+            sum += shm_load_u64(&region->counters[i].gauges[GAUGE_CONNECTIONS_WEBSOCKET]);
         return sum;
     case PEAL_STAT_DELIVERIES:
     case PEAL_STAT_MESSAGES:

@@ -153,8 +153,8 @@ static enum peal_result relay_event(struct peal_host *host, peal_socket socket, 
         *handled = false;
         return PEAL_OK;
     }
-    if (join && !policy.client_join)
-        return answer(host, socket, event->ack, "joining is not allowed here (client_join = no)");
+    if ((join || leave) && !policy.client_join) /* who was put into a room by a back end does not take itself out, either */
+        return answer(host, socket, event->ack, "joining and leaving are not allowed here (client_join = no)");
     if (!join && !leave && policy.client_publish == PEAL_PUBLISH_NONE)
         return answer(host, socket, event->ack, "publishing is not allowed here (client_publish = none)");
     if (!json_iter_next(&it, &key, &value, &kind) || !json_iter_next(&it, &key, &value, &kind)) /* the name, the rooms */

@@ -7,6 +7,7 @@
 #include "proto/json.h"
 #include "proto/socketio.h"
 #include "proto/ws.h"
+#include "shm/atomic.h"
 #include "shm/namespaces.h"
 #include "shm/sessions.h"
 
@@ -20,7 +21,7 @@ static uint32_t live_workers(const struct bridge *b, uint64_t *mask)
 
     *mask = 0;
     for (uint32_t i = 0; i < b->region.header->n_workers; i++) {
-        if (__atomic_load_n(&b->region.header->slots[i].state, __ATOMIC_ACQUIRE) == SLOT_LIVE) {
+        if (shm_load_acquire_u32(&b->region.header->slots[i].state) == SLOT_LIVE) {
             *mask |= 1ull << i;
             n++;
         }

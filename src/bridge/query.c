@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "bridge/state.h"
 #include "proto/json.h"
+#include "shm/atomic.h"
 
 struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace *n, enum adapter_type type, struct slice request_id,
                                 uint32_t timeout_ms)
@@ -24,7 +25,8 @@ struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace 
         return NULL;
     }
     /* the counter lives in the slot and survives this process: an id is never used twice */
-    counter = __atomic_add_fetch(&b->slot->next_ack, 1, __ATOMIC_RELAXED);
+    counter = shm_load_u64(&b->slot->next_ack) + 1;
+    shm_store_u64(&b->slot->next_ack, counter);
     *q = (struct bridge_query){ .id = counter * PEAL_SLOTS + PEAL_SLOT_BRIDGE, .type = (uint8_t)type, .nsp = n->index };
     q->until_ms = b->now_ms + (type == ADAPTER_BROADCAST ? timeout_ms : timeout_ms / 10 * 8);
     memcpy(q->request_id, request_id.bytes, request_id.n_bytes);

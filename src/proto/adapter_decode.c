@@ -1,6 +1,7 @@
 /* adapter_decode.c: a broadcast from Redis, from MessagePack to selector and event.
  *
- * Invariant: what is ADAPTER_OK was walked to its last byte. The data is only looked at, not converted, until adapter_take_event.
+ * Invariant: what is ADAPTER_OK was walked to its last byte. The data is only looked at, not
+ *            converted, until adapter_take_event.
  * Owns:      nothing; slices point into the payload, into the caller's sink, or to constants. */
 #include "proto/adapter.h"
 
@@ -16,8 +17,8 @@ static bool is_undefined(struct slice bytes)
     return msgpack_read(&bytes, &value) && value.kind == MSGPACK_UNDEFINED;
 }
 
-/* The values of the members that have these names; bytes == NULL where there is none. As in JavaScript the last one counts, and one
- * that is `undefined` is none. */
+/* The values of the members that have these names; bytes == NULL where there is none. As in
+ * JavaScript the last one counts, and one that is `undefined` is none. */
 static bool collect(struct slice *rest, const char *const *names, struct slice *values,
                     uint32_t n_names)
 {
@@ -81,26 +82,21 @@ static bool is_ascii(struct slice text)
     return true;
 }
 
-/* Text as JavaScript decodes it: what is not UTF-8 becomes U+FFFD. ASCII is borrowed, the rest goes through the JSON writer, which knows
- * how to do that. */
+/* Text as JavaScript decodes it: what is not UTF-8 becomes U+FFFD. ASCII is borrowed, the rest
+ * goes through the JSON writer, which knows how to do that. */
 static struct slice take_text(struct slice bytes, struct msgpack_sink *sink)
 {
-    struct slice quoted;
     uint32_t from = sink->n_bytes;
+    struct slice quoted;
     char *text;
-    uint32_t n;
 
     if (is_ascii(bytes))
         return bytes;
     msgpack_put_json_string(sink, bytes);
-    if (sink->too_big)
-        return bytes;
     quoted = msgpack_sink_slice(sink, from);
-    text = msgpack_sink_reserve(sink, quoted.n_bytes);
-    if (text == NULL)
-        return bytes;
-    n = json_unescape(quoted, text, quoted.n_bytes);
-    return slice_of(text, n);
+    text = sink->bytes + sink->n_bytes;
+    msgpack_put_bytes(sink, quoted); /* room, which the shorter text without escapes then takes */
+    return sink->too_big ? bytes : slice_of(text, json_unescape(quoted, text, quoted.n_bytes));
 }
 
 static bool take_name(struct slice *rest, struct msgpack_sink *sink, struct slice *name)

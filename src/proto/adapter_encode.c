@@ -1,7 +1,9 @@
-/* adapter_encode.c: what goes to Redis, byte for byte as a Node server would write it: channel names, broadcasts, answers, requests.
+/* adapter_encode.c: what goes to Redis, byte for byte as a Node server would write it: channel
+ * names, broadcasts, answers, requests.
  *
- * A message that a Node server cannot read to its last byte ends that server, so event text is validated before it goes out, and a sink
- * that overflowed never yields a message (the caller asks `too_big`). */
+ * A message that a Node server cannot read to its last byte ends that server, so event text is
+ * validated before it goes out, and a sink that overflowed never yields a message (the caller
+ * asks `too_big`). */
 #include "proto/adapter.h"
 
 #include <assert.h>

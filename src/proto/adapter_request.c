@@ -1,9 +1,11 @@
 /* adapter_request.c: requests and typed answers from Redis.
  *
- * They come as JSON or as MessagePack; the latter is made JSON text first, so that there is one reader for both. That is a cost of
- * requests only: broadcasts, which are many, have a reader of their own (adapter_decode.c).
+ * They come as JSON or as MessagePack; the latter is made JSON text first, so that there is one
+ * reader for both. That is a cost of requests only: broadcasts, which are many, have a reader of
+ * their own (adapter_decode.c).
  *
- * Invariant: a list that cannot be read is an error, never an empty list, since no rooms means everybody.
+ * Invariant: a list that cannot be read is an error, never an empty list, since no rooms means
+ *            everybody.
  * Owns:      nothing; names and text lie in the caller's sink or in the payload. */
 #include "proto/adapter.h"
 
@@ -73,8 +75,9 @@ static bool take_name(struct slice raw, enum json_kind kind, struct msgpack_sink
     *name = raw;
     switch (kind) {
     case JSON_STRING:
-        text = msgpack_sink_reserve(sink, raw.n_bytes);
-        if (text != NULL)
+        text = sink->bytes + from;
+        msgpack_put_bytes(sink, raw); /* room, which the shorter text without escapes then takes */
+        if (!sink->too_big)
             *name = slice_of(text, json_unescape(raw, text, raw.n_bytes));
         return true;
     case JSON_NUMBER:

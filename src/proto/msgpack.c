@@ -1,7 +1,9 @@
 /* msgpack.c: walking foreign MessagePack, and writing it as notepack.io 3 does.
  *
- * Invariant: a reader never looks at a byte behind `rest`, and no count is believed that the bytes left could not hold.
- * Why own code: the walkers of libmsgpuck 1.0.3 overflow on lengths of 2^31 and more, and know neither depth nor old notepack forms. */
+ * Invariant: a reader never looks at a byte behind `rest`, and no count is believed that the
+ *            bytes left could not hold.
+ * Why own code: the walkers of libmsgpuck 1.0.3 overflow on lengths of 2^31 and more, and know
+ *               neither depth nor old notepack forms. */
 #include "proto/msgpack.h"
 
 #include <math.h>
@@ -60,7 +62,8 @@ void msgpack_put_json_string(struct msgpack_sink *sink, struct slice text)
         sink->n_bytes += json_put_string(sink->bytes + sink->n_bytes, text);
         return;
     }
-    /* near the end of the sink only: measured first. A text too long for the length to be measured in 32 bits does not fit anyway */
+    /* near the end of the sink only: measured first. A text too long for the length to be
+     * measured in 32 bits does not fit anyway */
     if (text.n_bytes > sink->n_max - sink->n_bytes || n_worst > UINT32_MAX) {
         sink->too_big = true;
         return;
@@ -156,13 +159,15 @@ static bool read_number(struct slice *rest, uint8_t head, struct msgpack_value *
     return true;
 }
 
-/* What a Date constructor of JavaScript keeps: whole milliseconds within 100 million days, else an invalid date. */
+/* What a Date constructor of JavaScript keeps: whole milliseconds within 100 million days, else
+ * an invalid date. */
 static double time_clip(double ms)
 {
     return fabs(ms) <= 8.64e15 ? trunc(ms) + 0.0 : NAN;
 }
 
-/* Type -1: timestamps of 4, 8 or 12 bytes, but notepack knows them only under the heads d6, d7 and c7. */
+/* Type -1: timestamps of 4, 8 or 12 bytes, but notepack knows them only under the heads d6, d7
+ * and c7. */
 static void read_timestamp(const char *bytes, uint32_t n_bytes, struct msgpack_value *out)
 {
     uint64_t high = big_endian(bytes, 4);

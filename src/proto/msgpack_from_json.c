@@ -1,12 +1,15 @@
-/* msgpack_from_json.c: JSON text as the MessagePack that notepack.io would write of it after JSON.parse.
+/* msgpack_from_json.c: JSON text as the MessagePack that notepack.io would write of it after
+ * JSON.parse.
  *
- * One pass over the validated text. A container's count is known only at its end, so one byte is left for its head; a longer head moves
- * what is inside. What JavaScript does to objects happens at their end too, on the finished members: repeated keys, integer-like keys,
- * placeholders.
+ * One pass over the validated text. A container's count is known only at its end, so one byte is
+ * left for its head; a longer head moves what is inside. What JavaScript does to objects happens
+ * at their end too, on the finished members: repeated keys, integer-like keys, placeholders.
  *
- * Invariant: the scratch is a stack of one offset (into the sink, 4 bytes) for each member of each open object, in order. The offsets
- *            stay right when an inner container moves, since they point at or before its start.
- * Cost:      O(text) and, for objects of many keys, O(n log n) comparisons whatever the keys are; no allocation. */
+ * Invariant: the scratch is a stack of one offset (into the sink, 4 bytes) for each member of
+ *            each open object, in order. The offsets stay right when an inner container moves,
+ *            since they point at or before its start.
+ * Cost:      O(text) and, for objects of many keys, O(n log n) comparisons whatever the keys
+ *            are; no allocation. */
 #include "proto/msgpack.h"
 
 #include <assert.h>
@@ -39,7 +42,8 @@ struct converter {
 
 /* ---- members of the object that is being closed ---- */
 
-/* Key and value of the member at an offset of the sink: our own bytes, so reading them cannot fail. */
+/* Key and value of the member at an offset of the sink: our own bytes, so reading them cannot
+ * fail. */
 static struct slice member_key(const struct msgpack_sink *sink, uint32_t offset,
                                struct slice *behind)
 {
@@ -68,7 +72,8 @@ static uint64_t key_index(struct slice key)
     return value <= INDEX_MAX ? value : NO_INDEX;
 }
 
-/* Order of two members by key: integer-like ones first and by value, then by length and bytes; equal keys by place. */
+/* Order of two members by key: integer-like ones first and by value, then by length and bytes;
+ * equal keys by place. */
 static bool member_before(const struct msgpack_sink *sink, uint32_t a, uint32_t b)
 {
     struct slice key_a = member_key(sink, a, NULL);
@@ -105,7 +110,8 @@ static void sift_down(const struct msgpack_sink *sink, const uint32_t *members, 
     }
 }
 
-/* Heap sort: no recursion, no memory, and nobody can choose keys that make it quadratic. `order` gets numbers of members. */
+/* Heap sort: no recursion, no memory, and nobody can choose keys that make it quadratic. `order`
+ * gets numbers of members. */
 static void sort_members(const struct msgpack_sink *sink, const uint32_t *members, uint32_t *order,
                          uint32_t n)
 {
@@ -140,7 +146,8 @@ static void copy_member(struct converter *c, const uint32_t *members, uint32_t n
     msgpack_put_bytes(c->scratch, slice_of(c->sink->bytes + members[which], end - members[which]));
 }
 
-/* Writes the members anew in JavaScript's order. `order` is sorted; `value_of` is room for as many numbers. False: no scratch. */
+/* Writes the members anew in JavaScript's order. `order` is sorted; `value_of` is room for as
+ * many numbers. False: no scratch. */
 static bool rewrite_members(struct converter *c, struct level *level, const uint32_t *members,
                             const uint32_t *order, uint32_t *value_of)
 {
@@ -236,7 +243,8 @@ static void open_level(struct converter *c, bool is_map)
     msgpack_put_nil(c->sink); /* room for the shortest head */
 }
 
-/* Puts the head of a finished container before its content, which moves if the head is longer than the byte left for it. */
+/* Puts the head of a finished container before its content, which moves if the head is longer
+ * than the byte left for it. */
 static void put_container_head(struct converter *c, const struct level *level)
 {
     struct msgpack_sink *sink = c->sink;

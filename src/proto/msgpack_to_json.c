@@ -1,7 +1,8 @@
 /* msgpack_to_json.c: one MessagePack value as the JSON text that a Node server would send of it.
  *
- * Invariant: `depth` counts containers of the JSON text, the placeholder of a binary value and the pair of an unknown ext included, and
- *            never exceeds MSGPACK_DEPTH_MAX: what comes out passes json_valid.
+ * Invariant: `depth` counts containers of the JSON text, the placeholder of a binary value and
+ *            the pair of an unknown ext included, and never exceeds MSGPACK_DEPTH_MAX: what
+ *            comes out passes json_valid.
  * Owns:      nothing; the text goes into the caller's sink, attachments stay in the input. */
 #include "proto/msgpack.h"
 
@@ -46,7 +47,8 @@ static char *put_digits(char *at, int64_t value, uint32_t n_digits)
     return at + n_digits;
 }
 
-/* Date.prototype.toISOString, with the proleptic Gregorian calendar of ECMA-262; an invalid date is null. */
+/* Date.prototype.toISOString, with the proleptic Gregorian calendar of ECMA-262; an invalid date
+ * is null. */
 static void put_date(struct msgpack_sink *sink, double ms_since_1970)
 {
     char out[32];
@@ -60,7 +62,8 @@ static void put_date(struct msgpack_sink *sink, double ms_since_1970)
     ms = (int64_t)ms_since_1970;
     day = ms / 86400000 - (ms % 86400000 < 0);
     ms -= day * 86400000;
-    /* years that begin in March, in eras of 400 years, make the leap day the last of a year (as in days_from_civil of H. Hinnant) */
+    /* years that begin in March, in eras of 400 years, make the leap day the last of a year (as
+     * in days_from_civil of H. Hinnant) */
     day += 719468;
     era = (day >= 0 ? day : day - 146096) / 146097;
     day -= era * 146097;
@@ -103,7 +106,8 @@ static bool put_attachment(struct converter *c, struct slice bytes, uint32_t dep
     return true;
 }
 
-/* JavaScript makes a string of whatever stands as a key. Keys that only a Node program with odd ideas would send are refused. */
+/* JavaScript makes a string of whatever stands as a key. Keys that only a Node program with odd
+ * ideas would send are refused. */
 static bool put_key(struct converter *c, struct slice *rest)
 {
     struct msgpack_value key;
@@ -129,7 +133,8 @@ static bool put_key(struct converter *c, struct slice *rest)
     return true;
 }
 
-/* Takes a member whose value is `undefined`, which JSON.stringify leaves out. The input is unchanged if it is none. */
+/* Takes a member whose value is `undefined`, which JSON.stringify leaves out. The input is
+ * unchanged if it is none. */
 static bool skip_undefined_member(struct slice *rest)
 {
     struct slice ahead = *rest;

@@ -60,7 +60,7 @@ static void count_out(struct hub *h, struct conn *c, enum close_reason reason)
 
 static void count_socket(struct hub *h, uint16_t nsp, int by)
 {
-    __atomic_store_n(&h->row->sockets[nsp], h->row->sockets[nsp] + (uint32_t)by, __ATOMIC_RELAXED);
+    shm_store_u32(&h->row->sockets[nsp], h->row->sockets[nsp] + (uint32_t)by);
 }
 
 uint64_t hub_random(struct hub *h)

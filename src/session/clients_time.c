@@ -140,7 +140,7 @@ static uint64_t host_outq_bytes(const struct hub *h)
     uint64_t sum = 0;
 
     for (uint32_t i = 0; i < h->region.header->n_workers; i++)
-        sum += __atomic_load_n(&h->region.counters[i].gauges[GAUGE_OUTQ_BYTES], __ATOMIC_RELAXED);
+        sum += shm_load_u64(&h->region.counters[i].gauges[GAUGE_OUTQ_BYTES]);
     return sum;
 }
 

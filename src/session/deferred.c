@@ -12,6 +12,11 @@ int deferred_init(struct deferred *d, uint32_t max)
     return d->items == NULL ? -ENOMEM : 0;
 }
 
+void deferred_destroy(struct deferred *d)
+{
+    free(d->items);
+}
+
 bool deferred_room(const struct deferred *d, uint32_t n)
 {
     return d->max - d->n >= n;

@@ -32,6 +32,7 @@ struct deferred {
 };
 
 MUST_USE int deferred_init(struct deferred *d, uint32_t max);
+void deferred_destroy(struct deferred *d); /* empty */
 
 /* Room for `n` more? Ask before doing something whose answer must not get lost. */
 bool deferred_room(const struct deferred *d, uint32_t n);

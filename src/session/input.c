@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "proto/http.h"
+#include "shm/atomic.h"
 
 #define MESSAGE_FIRST 2048
 
@@ -426,6 +427,6 @@ uint32_t inputs_over(struct hub *h)
     if (h->inputs->oldest == NULL)
         return CONN_NONE;
     for (uint32_t i = 0; i < h->region.header->n_workers; i++)
-        sum += __atomic_load_n(&h->region.counters[i].gauges[GAUGE_INBOUND_BYTES], __ATOMIC_RELAXED);
+        sum += shm_load_u64(&h->region.counters[i].gauges[GAUGE_INBOUND_BYTES]);
     return sum > h->config->inbound_bytes_total ? h->inputs->oldest->conn : CONN_NONE;
 }

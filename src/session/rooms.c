@@ -22,6 +22,16 @@ int rooms_init(struct rooms *rs, struct directory *directory)
     return rs->buckets == NULL || rs->rooms == NULL ? -ENOMEM : 0;
 }
 
+void rooms_destroy(struct rooms *rs)
+{
+    for (uint32_t i = 0; i < rs->n_rooms; i++) {
+        free(rs->rooms[i].name);
+        free(rs->rooms[i].members);
+    }
+    free(rs->rooms);
+    free(rs->buckets);
+}
+
 /* The low bits choose the directory's bucket, so these are others. */
 static uint32_t bucket_of(const struct rooms *rs, uint64_t hash)
 {

@@ -40,6 +40,8 @@ struct rooms {
 /* 0 or -ENOMEM. */
 MUST_USE int rooms_init(struct rooms *rs, struct directory *directory);
 
+void rooms_destroy(struct rooms *rs); /* nobody is in any */
+
 static inline struct room *room_at(struct rooms *rs, uint32_t index) { return &rs->rooms[index]; }
 static inline struct slice room_name(const struct room *r) { return (struct slice){ r->name, r->n_name_bytes }; }
 

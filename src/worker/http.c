@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "session/handshake.h"
+#include "shm/atomic.h"
 #include "worker/worker.h"
 
 #define ANSWER_MAX 2048 /* head of an answer, and short bodies */
@@ -342,9 +343,9 @@ static void serve_ready(struct worker *w, struct conn *c, const struct http_requ
 {
     const struct shm_header *header = w->hub.region.header;
     bool redis_down = w->hub.config->redis.enabled &&
-                      __atomic_load_n(&header->slots[PEAL_SLOT_BRIDGE].redis_up, __ATOMIC_RELAXED) == 0;
+                      shm_load_u64(&header->slots[PEAL_SLOT_BRIDGE].redis_up) == 0;
 
-    if (__atomic_load_n(&header->draining, __ATOMIC_RELAXED) != DRAIN_NO || w->hub.ending)
+    if (shm_load_u32(&header->draining) != DRAIN_NO || w->hub.ending)
         answer_text(w, c, r, 503, "draining\n");
     else if (redis_down && w->hub.config->ready_requires_redis)
         answer_text(w, c, r, 503, "redis is down (ready_requires_redis)\n");

@@ -5,7 +5,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,32 +78,6 @@ static uint32_t receive_buffers(uint32_t n_workers)
     while (n * 2 <= share && n < 32768)
         n *= 2;
     return n;
-}
-
-static void pin(const struct config *config, uint32_t slot)
-{
-    cpu_set_t allowed;
-    cpu_set_t one;
-    uint32_t nth;
-
-    CPU_ZERO(&one);
-    if (config->cpu_affinity == AFFINITY_OFF || sched_getaffinity(0, sizeof allowed, &allowed) < 0)
-        return;
-    if (config->cpu_affinity == AFFINITY_LIST) {
-        CPU_SET(config->cpu_list[slot % config->n_cpu_list], &one);
-    } else {
-        if (config->workers > (uint32_t)CPU_COUNT(&allowed))
-            return; /* more workers than cores: the kernel spreads them better */
-        nth = slot;
-        for (uint32_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-            if (CPU_ISSET(cpu, &allowed) && nth-- == 0) {
-                CPU_SET(cpu, &one);
-                break;
-            }
-        }
-    }
-    if (sched_setaffinity(0, sizeof one, &one) < 0)
-        log_warning("pin_failed", "slot=%u error=%s", slot, strerror(errno));
 }
 
 static bool open_loop(struct hub *h, uint32_t n_workers)
@@ -185,7 +158,6 @@ bool worker_open(struct worker *w, const struct child *child)
     h->socket_gone_context = &w->host;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     h->now_ms = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-    pin(h->config, child->slot);
     w->signal_fd = open_signals();
     if (w->signal_fd < 0 || !open_loop(h, h->region.header->n_workers))
         return false;
@@ -222,6 +194,8 @@ void worker_close(struct worker *w)
     sessions_free(h->identities);
     directory_free(h->directory);
     loop_free(h->loop);
+    rooms_destroy(&h->rooms);
+    deferred_destroy(&h->deferred);
     free(h->condemned);
     free(h->selected);
     free(h->scratch);

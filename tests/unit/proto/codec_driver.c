@@ -1,9 +1,9 @@
-/* codec_driver.c: the MessagePack codec on standard input and output, for tests/e2e/codec-differential.test.mjs.
+/* codec_driver.c: the MessagePack codec on standard input and output, for
+ * tests/e2e/codec-differential.test.mjs.
  *
- * Lines in, one line out for each, all in hex but for the words:
- *   D MSGPACK                  "ok JSON ATTACHMENT..." or "bad", "too_big"
- *   E JSON ATTACHMENT...       "ok MSGPACK"            or the same
- * Empty bytes are written as a dash. */
+ * Lines in, one line out for each, all in hex but for the words: D MSGPACK                  "ok
+ * JSON ATTACHMENT..." or "bad", "too_big" E JSON ATTACHMENT...       "ok MSGPACK"            or
+ * the same Empty bytes are written as a dash. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,7 +65,8 @@ static void encode(char *words, char *out, char *scratch_bytes)
     char *word = strtok(words, " ");
 
     text = (struct msgpack_text){ .json = unhex(word) };
-    for (word = strtok(NULL, " "); word != NULL && text.n_attachments < MSGPACK_ATTACHMENTS_MAX; word = strtok(NULL, " "))
+    for (word = strtok(NULL, " "); word != NULL && text.n_attachments < MSGPACK_ATTACHMENTS_MAX;
+         word = strtok(NULL, " "))
         text.attachments[text.n_attachments++] = unhex(word);
     result = msgpack_put_json(&sink, &text, &scratch);
     if (result != MSGPACK_OK) {

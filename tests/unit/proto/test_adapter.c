@@ -1,5 +1,8 @@
-/* test_adapter.c: the wire of the Redis adapter. The recorded vectors of real Node servers are decoded, compared with the frames that
- * their clients got, and written again byte for byte; what no recording holds is tested by hand. */
+/* test_adapter.c: the wire of the Redis adapter. The recorded vectors of real Node servers are
+ * decoded, compared with the frames that their clients got, and written again byte for byte;
+ * what no recording holds is tested by hand. */
+#include "jansson_names.h"
+
 #include "proto/adapter.h"
 
 #include <setjmp.h>
@@ -8,20 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
-#include <jansson.h>
 
-#include "proto/socketio.h"
-
-/* jansson has enumerators of these names; in this file they are jansson's, and kinds of our own scanner have no names. */
-#define JSON_NULL   OUR_JSON_NULL
-#define JSON_STRING OUR_JSON_STRING
-#define JSON_ARRAY  OUR_JSON_ARRAY
-#define JSON_OBJECT OUR_JSON_OBJECT
 #include "proto/json.h"
-#undef JSON_NULL
-#undef JSON_STRING
-#undef JSON_ARRAY
-#undef JSON_OBJECT
+#include "proto/socketio.h"
 
 #define BYTES_MAX (1u << 20)
 
@@ -85,7 +77,9 @@ static struct slice put_broadcast(const struct adapter_broadcast *b)
     struct msgpack_sink sink = msgpack_sink_of(encode_bytes, sizeof encode_bytes);
     struct msgpack_sink scratch = msgpack_sink_of(scratch_bytes, sizeof scratch_bytes);
 
-    assert_int_equal(adapter_put_broadcast(&sink, &scratch, b->uid, b->nsp, b->has_id ? b->id : -1, &b->opts, &event), ADAPTER_OK);
+    assert_int_equal(adapter_put_broadcast(&sink, &scratch, b->uid, b->nsp, b->has_id ? b->id : -1,
+                                           &b->opts, &event),
+                     ADAPTER_OK);
     return msgpack_sink_slice(&sink, 0);
 }
 
@@ -127,7 +121,8 @@ static void assert_names(const json_t *want, const struct slice *names, uint32_t
 static void assert_delivered(const struct adapter_broadcast *b, const json_t *frames)
 {
     enum sio_type type = event.n_attachments > 0 ? SIO_BINARY_EVENT : SIO_EVENT;
-    uint32_t n = sio_put_header(frame_bytes, type, event.n_attachments, b->nsp, b->has_id ? b->id : -1);
+    uint32_t n =
+        sio_put_header(frame_bytes, type, event.n_attachments, b->nsp, b->has_id ? b->id : -1);
     const json_t *first = json_array_get(frames, 0);
     struct slice want = slice_of(json_string_value(first), (uint32_t)json_string_length(first));
 
@@ -139,7 +134,8 @@ static void assert_delivered(const struct adapter_broadcast *b, const json_t *fr
     for (uint32_t i = 0; i < event.n_attachments; i++) {
         const json_t *frame = json_array_get(frames, 1 + i);
 
-        assert_true(slice_equal(event.attachments[i], unhex_into(frame_bytes, text_of(frame, "hex"))));
+        assert_true(
+            slice_equal(event.attachments[i], unhex_into(frame_bytes, text_of(frame, "hex"))));
     }
 }
 
@@ -157,12 +153,13 @@ static void check_channel(const struct adapter_broadcast *b, const char *channel
         assert_null(room.bytes);
 }
 
-/* What Node wrote and we write in another way: names of rooms that were no strings, dates (texts by now), numbers that notepack gets
- * wrong, NaN and Infinity (null by now). */
+/* What Node wrote and we write in another way: names of rooms that were no strings, dates (texts
+ * by now), numbers that notepack gets wrong, NaN and Infinity (null by now). */
 static bool writes_otherwise(const char *name)
 {
-    static const char *const names[] = { "broadcast-room-number", "value-date", "value-date-invalid", "value-nan-infinity",
-                                         "value-lone-surrogate",  "value-huge-integers", "value-floats" };
+    static const char *const names[] = { "broadcast-room-number", "value-date",
+                                         "value-date-invalid",    "value-nan-infinity",
+                                         "value-huge-integers",   "value-floats" };
 
     for (uint32_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strcmp(name, names[i]) == 0)
@@ -188,16 +185,18 @@ static void check_broadcast(const json_t *vector, const json_t *message, bool by
     assert_slice(b.uid, json_string_value(json_array_get(decoded, 0)));
     assert_names(json_object_get(opts, "rooms"), b.opts.rooms, b.opts.n_rooms);
     assert_names(json_object_get(opts, "except"), b.opts.except, b.opts.n_except);
-    assert_int_equal(b.opts.flags.is_volatile, json_is_true(json_object_get(json_object_get(opts, "flags"), "volatile")));
-    assert_int_equal(b.opts.flags.compress, !json_is_false(json_object_get(json_object_get(opts, "flags"), "compress")));
-    assert_int_equal((int)b.opts.flags.timeout_ms, json_integer_value(json_object_get(json_object_get(opts, "flags"), "timeout")));
-    json_object_foreach((json_t *)(uintptr_t)delivered, client, frames)
-        if (client[0] == 'b')
-            assert_delivered(&b, frames);
+    assert_int_equal(b.opts.flags.is_volatile,
+                     json_is_true(json_object_get(json_object_get(opts, "flags"), "volatile")));
+    assert_int_equal(b.opts.flags.compress,
+                     !json_is_false(json_object_get(json_object_get(opts, "flags"), "compress")));
+    assert_int_equal((int)b.opts.flags.timeout_ms, json_integer_value(json_object_get(
+                                                       json_object_get(opts, "flags"), "timeout")));
+    json_object_foreach((json_t *)(uintptr_t)delivered, client, frames) if (client[0] == 'b')
+        assert_delivered(&b, frames);
 
     written = put_broadcast(&b);
-    if (by_node && !writes_otherwise(text_of(vector, "name")))
-        assert_true(slice_equal(written, payload));
+    if (by_node)
+        assert_int_equal(slice_equal(written, payload), !writes_otherwise(text_of(vector, "name")));
     if (by_node)
         check_channel(&b, text_of(message, "channel"));
     n_again = event.json.n_bytes;
@@ -207,7 +206,8 @@ static void check_broadcast(const json_t *vector, const json_t *message, bool by
         assert_true(slice_equal(event.json, slice_of(again, n_again)));
 }
 
-/* Runs `check` over the messages of a file that were published on a kind of channel and whose bytes are all there. */
+/* Runs `check` over the messages of a file that were published on a kind of channel and whose
+ * bytes are all there. */
 static uint32_t each_message(const char *file_name, const char *channel_begin,
                              void (*check)(const json_t *vector, const json_t *message))
 {
@@ -224,7 +224,8 @@ static uint32_t each_message(const char *file_name, const char *channel_begin,
         messages = messages != NULL ? json_incref(messages) : json_pack("[O]", vector);
         json_array_foreach(messages, k, message)
         {
-            if (strncmp(text_of(message, "channel"), channel_begin, strlen(channel_begin)) != 0 || text_of(message, "hex")[0] == 0)
+            if (strncmp(text_of(message, "channel"), channel_begin, strlen(channel_begin)) != 0 ||
+                text_of(message, "hex")[0] == 0)
                 continue;
             print_message("%s\n", text_of(vector, "name"));
             check(vector, message);
@@ -260,8 +261,10 @@ static void test_recorded_broadcasts_of_the_emitter(void **state)
 
 static void check_injected(const json_t *vector, const json_t *message)
 {
-    static const char *const refused[] = { "packet-type-0",       "broadcast-malformed", "broadcast-truncated", "broadcast-trailing",
-                                           "broadcast-not-array", "broadcast-no-opts",   "broadcast-no-data" };
+    static const char *const refused[] = { "packet-type-0",       "broadcast-malformed",
+                                           "broadcast-truncated", "broadcast-trailing",
+                                           "broadcast-not-array", "broadcast-no-opts",
+                                           "broadcast-no-data" };
     struct adapter_broadcast b;
 
     for (uint32_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
@@ -281,7 +284,7 @@ static void test_recorded_handmade_broadcasts(void **state)
 
 static void assert_optional(const json_t *want, struct slice got)
 {
-    if (json_is_string(want))
+    if (json_string_value(want) != NULL) /* a macro of jansson would mean our JSON_STRING */
         assert_slice(got, json_string_value(want));
     else
         assert_null(got.bytes);
@@ -295,7 +298,8 @@ static void rewrite_request(struct slice payload)
     if (payload.bytes[0] != '{' || request.sid.bytes != NULL)
         return;
     if (request.type == ADAPTER_JOIN || request.type == ADAPTER_LEAVE)
-        adapter_put_membership(&sink, request.type, request.uid, &request.opts, request.names, request.n_names);
+        adapter_put_membership(&sink, request.type, request.uid, &request.opts, request.names,
+                               request.n_names);
     else if (request.type == ADAPTER_DISCONNECT)
         adapter_put_disconnect(&sink, request.uid, &request.opts, request.close);
     else if (request.type == ADAPTER_SERVER_EMIT)
@@ -308,8 +312,8 @@ static void rewrite_request(struct slice payload)
 
 static void check_request(const json_t *vector, const json_t *message)
 {
-    static const char *const refused[] = { "unknown-99", "malformed-json", "request-no-opts", "request-broadcast-no-opts",
-                                           "request-null" };
+    static const char *const refused[] = { "unknown-99", "malformed-json", "request-no-opts",
+                                           "request-broadcast-no-opts", "request-null" };
     const json_t *decoded = json_object_get(message, "decoded");
     const json_t *opts = json_object_get(decoded, "opts");
     struct slice payload = unhex(text_of(message, "hex"));
@@ -341,7 +345,8 @@ static void check_request(const json_t *vector, const json_t *message)
         else
             assert_slice(request.names[0], text_of(decoded, "room"));
     }
-    want = json_object_get(request.type == ADAPTER_BROADCAST ? json_object_get(decoded, "packet") : decoded, "data");
+    want = json_object_get(
+        request.type == ADAPTER_BROADCAST ? json_object_get(decoded, "packet") : decoded, "data");
     if (want != NULL) {
         got = json_loadb(request.data.json.bytes, request.data.json.n_bytes, 0, NULL);
         dump = json_dumps(got, JSON_COMPACT);
@@ -358,7 +363,8 @@ static void test_recorded_requests(void **state)
     (void)state;
     assert_true(each_message("redis-adapter.json", "socket.io-request#", check_request) >= 25);
     assert_true(each_message("redis-emitter.json", "socket.io-request#", check_request) >= 5);
-    assert_true(each_message("redis-adapter-inject.json", "socket.io-request#", check_request) >= 14);
+    assert_true(each_message("redis-adapter-inject.json", "socket.io-request#", check_request) >=
+                14);
 }
 
 /* ---- answers ---- */
@@ -399,15 +405,19 @@ static void rewrite_socket(struct adapter_answer *a, struct slice entry)
     assert_true(adapter_answer_socket(a, &s));
 }
 
-static void rewrite_list(struct msgpack_sink *sink, struct slice payload, struct slice list, bool is_rooms, struct slice id)
+static void rewrite_list(struct msgpack_sink *sink, struct slice list, bool is_rooms,
+                         struct slice id)
 {
     struct slice items[16];
     uint32_t n = take_list(list, items, 16);
     bool is_fetch = n > 0 && items[0].bytes[0] == '{';
     struct adapter_answer a;
 
-    (void)payload;
-    assert_true(adapter_answer_begin(&a, sink, is_rooms ? ADAPTER_ALL_ROOMS : is_fetch ? ADAPTER_FETCH : ADAPTER_SOCKETS, id));
+    assert_true(adapter_answer_begin(&a, sink,
+                                     is_rooms   ? ADAPTER_ALL_ROOMS
+                                     : is_fetch ? ADAPTER_FETCH
+                                                : ADAPTER_SOCKETS,
+                                     id));
     for (uint32_t i = 0; i < n; i++) {
         if (is_fetch)
             rewrite_socket(&a, items[i]);
@@ -427,7 +437,8 @@ static void rewrite_typed_answer(struct msgpack_sink *sink, struct slice payload
         adapter_put_client_count(sink, request.request_id, (uint32_t)request.client_count);
     } else if (payload.bytes[0] != '{') {
         assert_int_equal(request.type, ADAPTER_CLIENT_ACK);
-        assert_int_equal(adapter_put_client_ack(sink, &scratch, request.request_id, &request.data), ADAPTER_OK);
+        assert_int_equal(adapter_put_client_ack(sink, &scratch, request.request_id, &request.data),
+                         ADAPTER_OK);
     } else { /* to a server-side emit */
         assert_true(json_member(payload, "requestId", &id, &kind));
         if (!json_member(payload, "data", &data, &kind))
@@ -449,7 +460,7 @@ static void rewrite_answer(struct slice payload)
 
         assert_true(json_member(payload, "requestId", &id, &kind));
         if (is_rooms || json_member(payload, "sockets", &list, &kind))
-            rewrite_list(&sink, payload, list, is_rooms, unquoted(id));
+            rewrite_list(&sink, list, is_rooms, unquoted(id));
         else
             adapter_put_done(&sink, unquoted(id));
     }
@@ -488,12 +499,21 @@ static void test_recorded_answers_are_written_byte_for_byte(void **state)
 
 static void test_an_answer_is_cut_at_a_whole_entry(void **state)
 {
-    static const char whole[] = "{\"requestId\":\"r\",\"sockets\":[{\"id\":\"a\",\"handshake\":{},\"rooms\":[\"a\",\"b\"],\"data\":{}},"
+    static const char whole[] = "{\"requestId\":\"r\",\"sockets\":[{\"id\":\"a\",\"handshake\":{},"
+                                "\"rooms\":[\"a\",\"b\"],\"data\":{}},"
                                 "{\"id\":\"b\",\"handshake\":{},\"rooms\":[],\"data\":{}}]}";
     static const struct slice rooms[] = { { "a", 1 }, { "b", 1 } };
     static const struct adapter_socket sockets[] = {
-        { .id = { "a", 1 }, .handshake = { "{}", 2 }, .rooms = rooms, .n_rooms = 2, .data = { "{}", 2 } },
-        { .id = { "b", 1 }, .handshake = { "{}", 2 }, .rooms = NULL, .n_rooms = 0, .data = { "{}", 2 } },
+        { .id = { "a", 1 },
+          .handshake = { "{}", 2 },
+          .rooms = rooms,
+          .n_rooms = 2,
+          .data = { "{}", 2 } },
+        { .id = { "b", 1 },
+          .handshake = { "{}", 2 },
+          .rooms = NULL,
+          .n_rooms = 0,
+          .data = { "{}", 2 } },
     };
     const uint32_t empty = 30; /* {"requestId":"r","sockets":[]} */
 
@@ -540,7 +560,8 @@ static void test_own_forms_of_channels(void **state)
     adapter_put_response_channel(&sink, key, nsp, NONE);
     msgpack_put_text(&sink, " ");
     adapter_put_response_channel(&sink, key, nsp, slice_text("abcdef"));
-    assert_slice(msgpack_sink_slice(&sink, 0), "k-request#/chat# k-response#/chat# k-response#/chat#abcdef#");
+    assert_slice(msgpack_sink_slice(&sink, 0),
+                 "k-request#/chat# k-response#/chat# k-response#/chat#abcdef#");
     assert_true(adapter_channel_room(slice_text("k#/chat#a#b#"), key, nsp, &room));
     assert_slice(room, "a#b");
     assert_true(adapter_channel_room(slice_text("k#/chat##"), key, nsp, &room));
@@ -564,19 +585,32 @@ static void test_odd_broadcasts(void **state)
     struct adapter_broadcast b;
 
     (void)state;
-    /* a fourth element, opts with a number, true, nil and not UTF-8 as rooms, flags that are no map */
-    assert_int_equal(open_payload(unhex("94a175" PACKET "83a5726f6f6d7395cb3ff8000000000000c3c0a2ff61a3c3a97aa6657863657074c0a5666c61677301" "05"), &b),
-                     ADAPTER_OK);
+    /* a fourth element, opts with a number, true, nil and not UTF-8 as rooms, flags that are no
+     * map */
+    assert_int_equal(
+        open_payload(
+            unhex(
+                "94a175" PACKET
+                "83a5726f6f6d7395cb3ff8000000000000c3c0a2ff61a3c3a97aa6657863657074c0a5666c61677301"
+                "05"),
+            &b),
+        ADAPTER_OK);
     assert_int_equal(b.opts.n_rooms, 5);
     assert_slice(b.opts.rooms[0], "1.5");
     assert_slice(b.opts.rooms[1], "true");
     assert_slice(b.opts.rooms[2], "null");
-    assert_slice(b.opts.rooms[3], "\xef\xbf\xbd" "a");
+    assert_slice(b.opts.rooms[3], "\xef\xbf\xbd"
+                                  "a");
     assert_slice(b.opts.rooms[4], "\xc3\xa9z");
     assert_int_equal(b.opts.n_except, 0);
     assert_true(b.opts.flags.compress);
     /* a uid that is no string is nobody's; repeated members: the last counts; undefined nsp */
-    assert_int_equal(open_payload(unhex("9307" "85a47479706500a464617461c0a46461746191a178a47479706502a36e7370d40000" "80"), &b), ADAPTER_OK);
+    assert_int_equal(
+        open_payload(unhex("9307"
+                           "85a47479706500a464617461c0a46461746191a178a47479706502a36e7370d40000"
+                           "80"),
+                     &b),
+        ADAPTER_OK);
     assert_null(b.uid.bytes);
     assert_slice(b.nsp, "/");
     assert_slice(event.json, "[\"x\"]");
@@ -585,22 +619,31 @@ static void test_odd_broadcasts(void **state)
     assert_bad_broadcast("93a175" PACKET "81a5726f6f6d73a161");
     assert_bad_broadcast("93a175" PACKET "81a5726f6f6d739190");
     assert_bad_broadcast("93a175" PACKET "81a5726f6f6d7391c40161");
-    /* opts nil, nsp nil, data empty, event without a name, packet type a string, id broken or negative */
+    /* opts nil, nsp nil, data empty, event without a name, packet type a string, id broken or
+     * negative */
     assert_bad_broadcast("93a175" PACKET "c0");
     assert_bad_broadcast("93a17583a47479706502a46461746191a178a36e7370c080");
-    assert_bad_broadcast("93a17582a47479706502a46461746190" "80");
-    assert_bad_broadcast("93a17582a47479706502a46461746191c3" "80");
-    assert_bad_broadcast("93a17582a47479706502a46461746191cb7ff8000000000000" "80");
-    assert_bad_broadcast("93a17582a474797065a132a46461746191a178" "80");
-    assert_bad_broadcast("93a17583a47479706502a46461746191a178a26964cb3ff8000000000000" "80");
-    assert_bad_broadcast("93a17583a47479706502a46461746191a178a26964ff" "80");
+    assert_bad_broadcast("93a17582a47479706502a46461746190"
+                         "80");
+    assert_bad_broadcast("93a17582a47479706502a46461746191c3"
+                         "80");
+    assert_bad_broadcast("93a17582a47479706502a46461746191cb7ff8000000000000"
+                         "80");
+    assert_bad_broadcast("93a17582a474797065a132a46461746191a178"
+                         "80");
+    assert_bad_broadcast("93a17583a47479706502a46461746191a178a26964cb3ff8000000000000"
+                         "80");
+    assert_bad_broadcast("93a17583a47479706502a46461746191a178a26964ff"
+                         "80");
     assert_bad_broadcast("");
 }
 
 static void test_a_broadcast_cut_anywhere_is_refused(void **state)
 {
-    struct slice whole = unhex("93a663516144646c84a47479706502a46461746193a568656c6c6fc4020102cd0fffa2696407a36e7370a52f63686174"
-                               "83a5726f6f6d7392a16101a665786365707490a5666c61677381a8766f6c6174696c65c3");
+    struct slice whole =
+        unhex("93a663516144646c84a47479706502a46461746193a568656c6c6fc4020102cd0fffa2696407a36e7370"
+              "a52f63686174"
+              "83a5726f6f6d7392a16101a665786365707490a5666c61677381a8766f6c6174696c65c3");
     struct adapter_broadcast b;
 
     (void)state;
@@ -620,7 +663,8 @@ static void test_a_broadcast_cut_anywhere_is_refused(void **state)
 static void test_a_short_sink_is_too_big(void **state)
 {
     struct slice payload = unhex("93a175" PACKET "81a5726f6f6d7393a16101a2c3a9");
-    struct slice as_request = slice_text("{\"type\":2,\"uid\":\"u\",\"opts\":{\"rooms\":[\"a\",1]},\"rooms\":[\"x\"]}");
+    struct slice as_request =
+        slice_text("{\"type\":2,\"uid\":\"u\",\"opts\":{\"rooms\":[\"a\",1]},\"rooms\":[\"x\"]}");
     uint32_t n_ok = 0;
 
     (void)state;
@@ -667,7 +711,8 @@ static void test_odd_requests(void **state)
     assert_slice(request.names[0], "ab");
     assert_request("{\"type\":2,\"opts\":{\"rooms\":{}},\"rooms\":[\"a\"]}", ADAPTER_BAD);
     assert_request("{\"type\":2,\"opts\":{\"rooms\":[[]]},\"rooms\":[\"a\"]}", ADAPTER_BAD);
-    assert_request("{\"type\":2,\"opts\":[],\"rooms\":[\"a\"]}", ADAPTER_BAD); /* to Node everybody */
+    assert_request("{\"type\":2,\"opts\":[],\"rooms\":[\"a\"]}",
+                   ADAPTER_BAD); /* to Node everybody */
     assert_request("{\"type\":2,\"opts\":{}}", ADAPTER_BAD);
     assert_request("{\"type\":2,\"sid\":5,\"room\":\"a\"}", ADAPTER_BAD);
     assert_request("{\"type\":3,\"sid\":\"s\"}", ADAPTER_BAD);
@@ -680,8 +725,11 @@ static void test_odd_requests(void **state)
     assert_slice(request.opts.rooms[2], "1.5");
     assert_request("{\"type\":6,\"data\":[]}", ADAPTER_BAD);
     assert_request("{\"type\":6,\"data\":\"a\"}", ADAPTER_BAD);
-    assert_request("{\"type\":7,\"requestId\":\"r\",\"opts\":{},\"packet\":{\"type\":3,\"data\":[\"a\"]}}", ADAPTER_BAD);
-    assert_request("{\"type\":7,\"requestId\":\"r\",\"opts\":{\"flags\":{\"timeout\":50,\"compress\":false,\"volatile\":1}},"
+    assert_request(
+        "{\"type\":7,\"requestId\":\"r\",\"opts\":{},\"packet\":{\"type\":3,\"data\":[\"a\"]}}",
+        ADAPTER_BAD);
+    assert_request("{\"type\":7,\"requestId\":\"r\",\"opts\":{\"flags\":{\"timeout\":50,"
+                   "\"compress\":false,\"volatile\":1}},"
                    "\"packet\":{\"type\":2,\"data\":[\"a\"],\"id\":3}}",
                    ADAPTER_OK);
     assert_true(request.opts.flags.is_volatile);
@@ -694,11 +742,14 @@ static void test_a_binary_request_keeps_its_attachments(void **state)
 {
     (void)state;
     /* {uid:"u",type:6,data:["e",<01 02>]} */
-    assert_int_equal(read_request(unhex("83a3756964a175a47479706506a46461746192a165c4020102")), ADAPTER_OK);
+    assert_int_equal(read_request(unhex("83a3756964a175a47479706506a46461746192a165c4020102")),
+                     ADAPTER_OK);
     assert_slice(request.data.json, "[\"e\",{\"_placeholder\":true,\"num\":0}]");
     assert_int_equal(request.data.n_attachments, 1);
     assert_int_equal(request.data.attachments[0].n_bytes, 2);
-    assert_int_equal(read_request(unhex("81a47479706501" "00")), ADAPTER_BAD); /* trailing */
+    assert_int_equal(read_request(unhex("81a47479706501"
+                                        "00")),
+                     ADAPTER_BAD); /* trailing */
     assert_int_equal(read_request(unhex("93a175" PACKET "80")), ADAPTER_BAD);
     assert_int_equal(read_request(unhex("ddffffffff")), ADAPTER_BAD);
     assert_int_equal(read_request(unhex("df80000000")), ADAPTER_BAD);
@@ -715,7 +766,9 @@ static void test_an_event_that_is_no_list_is_not_sent(void **state)
         struct msgpack_sink scratch = msgpack_sink_of(scratch_bytes, sizeof scratch_bytes);
 
         event = (struct msgpack_text){ .json = slice_text(bad[i]) };
-        assert_int_equal(adapter_put_broadcast(&sink, &scratch, slice_text("u"), slice_text("/"), -1, &opts, &event), ADAPTER_BAD);
+        assert_int_equal(adapter_put_broadcast(&sink, &scratch, slice_text("u"), slice_text("/"),
+                                               -1, &opts, &event),
+                         ADAPTER_BAD);
     }
 }
 

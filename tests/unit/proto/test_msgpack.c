@@ -1,5 +1,6 @@
-/* test_msgpack.c: the MessagePack walker, the writer and the conversions to and from JSON. What the bytes must be was read off
- * notepack.io 3.0.1; tests/e2e/codec-differential.test.mjs asks it anew for generated values. */
+/* test_msgpack.c: the MessagePack walker, the writer and the conversions to and from JSON. What
+ * the bytes must be was read off notepack.io 3.0.1; tests/e2e/codec-differential.test.mjs asks
+ * it anew for generated values. */
 #include "proto/msgpack.h"
 
 #include <math.h>
@@ -134,8 +135,8 @@ static void test_keys_that_are_no_strings_become_their_text(void **state)
     (void)state;
     assert_json("86ca3fc0000001c002c303c4016104cb7ff000000000000005d4000006",
                 "{\"1.5\":1,\"null\":2,\"true\":3,\"a\":4,\"Infinity\":5,\"undefined\":6}");
-    assert_bad("819001");         /* an array */
-    assert_bad("818001");         /* a map */
+    assert_bad("819001");           /* an array */
+    assert_bad("818001");           /* a map */
     assert_bad("81d6ff0000000001"); /* a date */
 }
 
@@ -172,17 +173,23 @@ static void test_other_ext_is_a_pair(void **state)
     assert_json("d4050a", "[5,{\"_placeholder\":true,\"num\":0}]");
     assert_int_equal(text.n_attachments, 1);
     assert_slice(text.attachments[0], "\n");
-    assert_json("92d580aabbc80001fe41", "[[-128,{\"_placeholder\":true,\"num\":0}],[-2,{\"_placeholder\":true,\"num\":1}]]");
-    assert_json("d6000000" "0000", "[0,{\"_placeholder\":true,\"num\":0}]");
+    assert_json(
+        "92d580aabbc80001fe41",
+        "[[-128,{\"_placeholder\":true,\"num\":0}],[-2,{\"_placeholder\":true,\"num\":1}]]");
+    assert_json("d6000000"
+                "0000",
+                "[0,{\"_placeholder\":true,\"num\":0}]");
     assert_json("d8ff00112233445566778899aabbccddeeff", "[-1,{\"_placeholder\":true,\"num\":0}]");
 }
 
 static void test_binary_becomes_placeholders_in_depth_first_order(void **state)
 {
     (void)state;
-    assert_json("93c40161a161" "82a162c500026262a163c702006363",
-                "[{\"_placeholder\":true,\"num\":0},\"a\","
-                "{\"b\":{\"_placeholder\":true,\"num\":1},\"c\":{\"_placeholder\":true,\"num\":2}}]");
+    assert_json(
+        "93c40161a161"
+        "82a162c500026262a163c702006363",
+        "[{\"_placeholder\":true,\"num\":0},\"a\","
+        "{\"b\":{\"_placeholder\":true,\"num\":1},\"c\":{\"_placeholder\":true,\"num\":2}}]");
     assert_int_equal(text.n_attachments, 3);
     assert_slice(text.attachments[0], "a");
     assert_slice(text.attachments[1], "bb");
@@ -195,17 +202,39 @@ static void test_bytes_that_are_no_utf8_become_replacement_characters(void **sta
 {
     (void)state;
     assert_json("a1ff", "\"\xef\xbf\xbd\"");
-    assert_json("a4f09f9861", "\"\xef\xbf\xbd" "a\"");
+    assert_json("a4f09f9861", "\"\xef\xbf\xbd"
+                              "a\"");
     assert_json("a3eda080", "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"");
     assert_json("81a2c32801", "{\"\xef\xbf\xbd(\":1}");
 }
 
 static void test_lengths_beyond_the_input_are_refused(void **state)
 {
-    static const char *const bombs[] = { "",           "c1",         "ddffffffff",   "df80000000", "dfffffffff01",   "dcffff",
-                                         "deffff",     "9f",         "81",     "db80000000", "dbffffffff6161", "d9ff61",
-                                         "c6ffffffff", "c6800000" "00", "c9ffffffff01", "c980000000ff00", "c8ffff00", "c7ff",
-                                         "cb00",       "d8",         "d60000",       "ce",         "a2" "61" };
+    static const char *const bombs[] = { "",
+                                         "c1",
+                                         "ddffffffff",
+                                         "df80000000",
+                                         "dfffffffff01",
+                                         "dcffff",
+                                         "deffff",
+                                         "9f",
+                                         "81",
+                                         "db80000000",
+                                         "dbffffffff6161",
+                                         "d9ff61",
+                                         "c6ffffffff",
+                                         "c6800000"
+                                         "00",
+                                         "c9ffffffff01",
+                                         "c980000000ff00",
+                                         "c8ffff00",
+                                         "c7ff",
+                                         "cb00",
+                                         "d8",
+                                         "d60000",
+                                         "ce",
+                                         "a2"
+                                         "61" };
 
     (void)state;
     for (uint32_t i = 0; i < sizeof bombs / sizeof bombs[0]; i++) {
@@ -226,7 +255,8 @@ static void test_nested_length_bombs_cost_no_more_than_their_bytes(void **state)
     /* a million heads, each of which announces all the bytes that are left */
     for (uint32_t i = 0; i + 5 <= BYTES_MAX; i += 5) {
         uint32_t left = BYTES_MAX - i - 5;
-        char head[5] = { (char)0xdd, (char)(left >> 24), (char)(left >> 16), (char)(left >> 8), (char)left };
+        char head[5] = { (char)0xdd, (char)(left >> 24), (char)(left >> 16), (char)(left >> 8),
+                         (char)left };
 
         memcpy(bytes_of_hex + i, head, 5);
     }
@@ -276,12 +306,14 @@ static void test_attachments_are_bounded(void **state)
         msgpack_put_array(&in, n);
         for (uint32_t i = 0; i < n; i++)
             msgpack_put_binary(&in, slice_text("x"));
-        assert_int_equal(decode(msgpack_sink_slice(&in, 0), &sink), n == MSGPACK_ATTACHMENTS_MAX ? MSGPACK_OK : MSGPACK_BAD);
+        assert_int_equal(decode(msgpack_sink_slice(&in, 0), &sink),
+                         n == MSGPACK_ATTACHMENTS_MAX ? MSGPACK_OK : MSGPACK_BAD);
     }
 }
 
-static const char everything[] = "dc0010010203a161d90162cb3ff8000000000000c40161d6ff6553f100d4000083a161c0a16291c2a163d4000080"
-                                 "da0003626364cd0100d18000c702006162d4050a";
+static const char everything[] =
+    "dc0010010203a161d90162cb3ff8000000000000c40161d6ff6553f100d4000083a161c0a16291c2a163d4000080"
+    "da0003626364cd0100d18000c702006162d4050a";
 
 static void test_any_cut_is_refused(void **state)
 {
@@ -291,7 +323,8 @@ static void test_any_cut_is_refused(void **state)
     (void)state;
     assert_int_equal(decode(whole, &sink), MSGPACK_OK);
     for (uint32_t n = 0; n < whole.n_bytes; n++) {
-        char *copy = malloc(n > 0 ? n : 1); /* so that the address sanitizer sees one byte too many */
+        char *copy =
+            malloc(n > 0 ? n : 1); /* so that the address sanitizer sees one byte too many */
         struct slice cut = slice_of(copy, n);
 
         assert_non_null(copy);
@@ -318,7 +351,8 @@ static void test_any_short_sink_is_too_big_and_left_alone(void **state)
         assert_non_null(out);
         sink = msgpack_sink_of(out, n + 3);
         msgpack_put_text(&sink, "abc");
-        assert_int_equal(msgpack_to_json(&rest, &sink, &text), n == n_all ? MSGPACK_OK : MSGPACK_TOO_BIG);
+        assert_int_equal(msgpack_to_json(&rest, &sink, &text),
+                         n == n_all ? MSGPACK_OK : MSGPACK_TOO_BIG);
         assert_int_equal(sink.n_bytes, n == n_all ? n + 3 : 3);
         assert_memory_equal(out, "abc", 3);
         free(out);
@@ -365,8 +399,10 @@ static void test_strings_are_unescaped(void **state)
     assert_encodes("\"\\u0068\\n\\\"\"", "a3680a22");
     assert_encodes("\"\\ud83d\\ude00\"", "a4f09f9880");
     assert_encodes("\"\\ud83d\"", "a3efbfbd");
-    assert_encodes("\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"", "bf78787878787878787878787878787878787878787878787878787878787878");
-    assert_encodes("\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"", "d9207878787878787878787878787878787878787878787878787878787878787878");
+    assert_encodes("\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"",
+                   "bf78787878787878787878787878787878787878787878787878787878787878");
+    assert_encodes("\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"",
+                   "d9207878787878787878787878787878787878787878787878787878787878787878");
 }
 
 static void test_long_containers_get_long_heads(void **state)
@@ -402,13 +438,16 @@ static void test_keys_take_the_order_of_javascript(void **state)
     assert_encodes("{\"2\":1,\"1\":2,\"x\":3}", "83a13102a13201a17803");
     assert_encodes("{\"x\":3,\"10\":1,\"9\":2}", "83a13902a2313001a17803");
     assert_encodes("{\"x\":1,\"01\":2,\"-1\":3,\"1.5\":4}", "84a17801a2303102a22d3103a3312e3504");
-    assert_encodes("{\"4294967295\":1,\"4294967294\":2}", "82aa3432393439363732393402aa3432393439363732393501");
+    assert_encodes("{\"4294967295\":1,\"4294967294\":2}",
+                   "82aa3432393439363732393402aa3432393439363732393501");
     assert_encodes("{\"a\":1,\"b\":2,\"a\":3}", "82a16103a16202");
     assert_encodes("{\"a\":1,\"\\u0061\":3}", "81a16103");
     assert_encodes("{\"1\":1,\"1\":2}", "81a13102");
-    assert_encodes("{\"a\":{\"b\":1,\"b\":[1,2]},\"1\":0,\"a\":{\"2\":0,\"1\":{\"0\":1}}}", "82a13100a16182a13181a13001a13200");
-    assert_encodes("{\"a\":0,\"b\":0,\"c\":0,\"d\":0,\"e\":0,\"f\":0,\"g\":0,\"h\":0,\"i\":0,\"d\":9}",
-                   "89a16100a16200a16300a16409a16500a16600a16700a16800a16900");
+    assert_encodes("{\"a\":{\"b\":1,\"b\":[1,2]},\"1\":0,\"a\":{\"2\":0,\"1\":{\"0\":1}}}",
+                   "82a13100a16182a13181a13001a13200");
+    assert_encodes(
+        "{\"a\":0,\"b\":0,\"c\":0,\"d\":0,\"e\":0,\"f\":0,\"g\":0,\"h\":0,\"i\":0,\"d\":9}",
+        "89a16100a16200a16300a16409a16500a16600a16700a16800a16900");
 }
 
 static void test_many_keys_cost_no_square(void **state)
@@ -438,7 +477,9 @@ static void test_many_keys_cost_no_square(void **state)
 
 static void assert_with_attachments(const char *json, const char *hex)
 {
-    struct msgpack_text from = { .json = slice_text(json), .n_attachments = 2, .attachments = { { "ab", 2 }, { "", 0 } } };
+    struct msgpack_text from = { .json = slice_text(json),
+                                 .n_attachments = 2,
+                                 .attachments = { { "ab", 2 }, { "", 0 } } };
     struct msgpack_sink sink;
 
     if (hex == NULL) {
@@ -452,12 +493,18 @@ static void assert_with_attachments(const char *json, const char *hex)
 static void test_placeholders_become_binary(void **state)
 {
     (void)state;
-    assert_with_attachments("[{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]", "92c4026162c400");
-    assert_with_attachments("{\"a\":{\"num\":1.0,\"x\":[1],\"_placeholder\":true},\"1\":0}", "82a13100a161c400");
-    assert_with_attachments("[{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":0}]", "92c4026162c4026162");
-    assert_with_attachments("{\"_placeholder\":false,\"num\":9}", "82ac5f706c616365686f6c646572c2a36e756d09");
-    assert_with_attachments("{\"_placeholder\":true,\"_placeholder\":1}", "81ac5f706c616365686f6c64657201");
-    assert_with_attachments("{\"_placeholder\":1,\"num\":5,\"num\":1,\"_placeholder\":true}", "c400");
+    assert_with_attachments("[{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]",
+                            "92c4026162c400");
+    assert_with_attachments("{\"a\":{\"num\":1.0,\"x\":[1],\"_placeholder\":true},\"1\":0}",
+                            "82a13100a161c400");
+    assert_with_attachments("[{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":0}]",
+                            "92c4026162c4026162");
+    assert_with_attachments("{\"_placeholder\":false,\"num\":9}",
+                            "82ac5f706c616365686f6c646572c2a36e756d09");
+    assert_with_attachments("{\"_placeholder\":true,\"_placeholder\":1}",
+                            "81ac5f706c616365686f6c64657201");
+    assert_with_attachments("{\"_placeholder\":1,\"num\":5,\"num\":1,\"_placeholder\":true}",
+                            "c400");
     assert_with_attachments("{\"_placeholder\":true,\"num\":0.5}", "c0"); /* undefined */
     assert_with_attachments("{\"_placeholder\":true,\"num\":2}", NULL);
     assert_with_attachments("{\"_placeholder\":true,\"num\":-1}", NULL);
@@ -468,7 +515,8 @@ static void test_placeholders_become_binary(void **state)
 
 static void test_what_is_not_one_json_value_is_refused(void **state)
 {
-    static const char *const bad[] = { "", "[", "[1,]", "{\"a\"}", "1 2", "nul", "\"\xff\"", "[1]]", "{1:2}", "'a'" };
+    static const char *const bad[] = { "",    "[",        "[1,]", "{\"a\"}", "1 2",
+                                       "nul", "\"\xff\"", "[1]]", "{1:2}",   "'a'" };
 
     (void)state;
     for (uint32_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -481,9 +529,12 @@ static void test_what_is_not_one_json_value_is_refused(void **state)
 
 static void test_any_short_sink_or_scratch_of_the_encoder_is_too_big(void **state)
 {
-    static const char json[] = "[\"abc\",{\"b\":[1,2,300],\"a\":{\"_placeholder\":true,\"num\":0},\"1\":null,\"b\":1.5},"
-                               "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],\"\\u00e9\"]";
-    struct msgpack_text from = { .json = slice_text(json), .n_attachments = 1, .attachments = { { "xyz", 3 } } };
+    static const char json[] =
+        "[\"abc\",{\"b\":[1,2,300],\"a\":{\"_placeholder\":true,\"num\":0},\"1\":null,\"b\":1.5},"
+        "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],\"\\u00e9\"]";
+    struct msgpack_text from = { .json = slice_text(json),
+                                 .n_attachments = 1,
+                                 .attachments = { { "xyz", 3 } } };
     struct msgpack_sink whole;
     struct msgpack_sink scratch = msgpack_sink_of(scratch_bytes, 4 * sizeof json + 3);
 
