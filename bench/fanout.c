@@ -74,7 +74,8 @@ static const struct opt options[] = {
     { "procs", OPT_U32, &opt.procs, "client processes of a side (as few as can hold them)" },
     { "server-cpus", OPT_U32, &opt.server_cpus, "CPU mask of the servers (1; 0: any)" },
     { "client-cpus", OPT_U32, &opt.client_cpus,
-      "CPU mask of the clients (1, the servers': what waking another core costs is not the server's; "
+      "CPU mask of the clients (1, the servers': what waking another core costs is not the "
+      "server's; "
       "0: all others)" },
     { "bar", OPT_F64, &opt.bar, "exit 1 when the ratio is below this" },
     { NULL, OPT_FLAG, NULL, NULL },

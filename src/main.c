@@ -29,12 +29,9 @@ static int serve(int argc, char **argv)
 static int serve_as(const struct child *child)
 {
     switch (child->role) {
-    case CHILD_WORKER:
-        return worker_main(child);
-    case CHILD_BRIDGE:
-        return bridge_main(child);
-    case CHILD_ADMIN:
-        return admin_main(child);
+    case CHILD_WORKER: return worker_main(child);
+    case CHILD_BRIDGE: return bridge_main(child);
+    case CHILD_ADMIN: return admin_main(child);
     }
     return 1;
 }

@@ -21,7 +21,7 @@ extern "C" {
 
 struct peal_host;             /* one worker, as an application sees it */
 typedef uint64_t peal_socket; /* a client in a namespace; never reused by another; 0 = none */
-typedef uint64_t peal_ack;    /* the client's request for an acknowledgement; 0 = none was asked for */
+typedef uint64_t peal_ack; /* the client's request for an acknowledgement; 0 = none was asked for */
 
 enum peal_result {
     PEAL_OK = 0,
@@ -39,8 +39,8 @@ struct peal_text {
 
 /* An event from a client. */
 struct peal_event {
-    struct peal_text name;               /* unescaped; absent if the event's name is a number */
-    struct peal_text json;               /* the whole array, ["name",arg,...], binary values as placeholders */
+    struct peal_text name; /* unescaped; absent if the event's name is a number */
+    struct peal_text json; /* the whole array, ["name",arg,...], binary values as placeholders */
     const struct peal_text *attachments; /* what the placeholders stand for */
     uint32_t n_attachments;
     peal_ack ack;
@@ -53,8 +53,8 @@ struct peal_selector {
     uint32_t n_except;
     uint32_t flags; /* PEAL_* */
 };
-#define PEAL_LOCAL 1u       /* this host only */
-#define PEAL_VOLATILE 2u    /* not to clients that cannot take it right now */
+#define PEAL_LOCAL       1u /* this host only */
+#define PEAL_VOLATILE    2u /* not to clients that cannot take it right now */
 #define PEAL_NO_COMPRESS 4u
 
 /* What the namespace's section in the configuration allows clients. */
@@ -73,7 +73,8 @@ struct peal_app {
     /* A CONNECT, with the auth payload ({} if none). Answer with peal_accept or peal_refuse, now or later; NULL: everybody is accepted. */
     void (*connect)(struct peal_host *host, peal_socket socket, struct peal_text auth);
     /* An event of an accepted client; NULL: events are ignored, and counted as unhandled. *handled is true beforehand. */
-    enum peal_result (*event)(struct peal_host *host, peal_socket socket, const struct peal_event *event, bool *handled);
+    enum peal_result (*event)(struct peal_host *host, peal_socket socket,
+                              const struct peal_event *event, bool *handled);
     /* An accepted socket has left. It is out of its rooms when this returns. */
     void (*disconnect)(struct peal_host *host, peal_socket socket, const char *reason);
     /* Once a second. */
@@ -83,16 +84,21 @@ struct peal_app {
 /* --- answers to a CONNECT --- */
 
 /* Accepts, and joins these rooms before anything else reaches the client. */
-enum peal_result peal_accept(struct peal_host *host, peal_socket socket, const struct peal_text *rooms, uint32_t n_rooms);
+enum peal_result peal_accept(struct peal_host *host, peal_socket socket,
+                             const struct peal_text *rooms, uint32_t n_rooms);
 /* CONNECT_ERROR {"message":message,"data":data}; `data` is JSON or absent. */
-enum peal_result peal_refuse(struct peal_host *host, peal_socket socket, struct peal_text message, struct peal_text data);
+enum peal_result peal_refuse(struct peal_host *host, peal_socket socket, struct peal_text message,
+                             struct peal_text data);
 
 /* --- sockets --- */
 
 #define PEAL_SOCKET_ID_BYTES 20
-enum peal_result peal_socket_id(struct peal_host *host, peal_socket socket, char id[PEAL_SOCKET_ID_BYTES]);
-enum peal_result peal_join(struct peal_host *host, peal_socket socket, const struct peal_text *rooms, uint32_t n_rooms);
-enum peal_result peal_leave(struct peal_host *host, peal_socket socket, const struct peal_text *rooms, uint32_t n_rooms);
+enum peal_result peal_socket_id(struct peal_host *host, peal_socket socket,
+                                char id[PEAL_SOCKET_ID_BYTES]);
+enum peal_result peal_join(struct peal_host *host, peal_socket socket,
+                           const struct peal_text *rooms, uint32_t n_rooms);
+enum peal_result peal_leave(struct peal_host *host, peal_socket socket,
+                            const struct peal_text *rooms, uint32_t n_rooms);
 bool peal_in_room(struct peal_host *host, peal_socket socket, struct peal_text room);
 enum peal_result peal_disconnect(struct peal_host *host, peal_socket socket, bool close);
 struct peal_policy peal_policy(struct peal_host *host, peal_socket socket);
@@ -104,14 +110,17 @@ bool peal_event_reserved(struct peal_text name);
 /* --- messages --- */
 
 /* Emits ["name",arg,...] (with its attachments, if it has placeholders) to the sockets of the namespace that the selector names. */
-enum peal_result peal_emit(struct peal_host *host, struct peal_text nsp, const struct peal_selector *to, struct peal_text json,
+enum peal_result peal_emit(struct peal_host *host, struct peal_text nsp,
+                           const struct peal_selector *to, struct peal_text json,
                            const struct peal_text *attachments, uint32_t n_attachments);
 /* A client's event without the array's first `skip` elements: relays ["publish",room,"event",...] as ["event",...] without encoding anew. All its
  * attachments go along. */
-enum peal_result peal_forward(struct peal_host *host, struct peal_text nsp, const struct peal_selector *to, const struct peal_event *event,
+enum peal_result peal_forward(struct peal_host *host, struct peal_text nsp,
+                              const struct peal_selector *to, const struct peal_event *event,
                               uint32_t skip);
 /* Answers an acknowledgement with a JSON array; goes behind everything that was emitted before. To be called once; nothing happens if `ack` is 0. */
-enum peal_result peal_reply(struct peal_host *host, peal_socket socket, peal_ack ack, struct peal_text json);
+enum peal_result peal_reply(struct peal_host *host, peal_socket socket, peal_ack ack,
+                            struct peal_text json);
 
 /* The namespace of a socket; borrowed for the socket's life. */
 struct peal_text peal_namespace(struct peal_host *host, peal_socket socket);
@@ -121,7 +130,12 @@ struct peal_text peal_namespace(struct peal_host *host, peal_socket socket);
 uint32_t peal_worker(const struct peal_host *host); /* its slot */
 /* Sockets of this worker in the namespace. */
 uint32_t peal_count(struct peal_host *host, struct peal_text nsp);
-enum peal_stat { PEAL_STAT_CONNECTIONS = 0, PEAL_STAT_DELIVERIES, PEAL_STAT_MESSAGES, PEAL_STAT_WORKERS };
+enum peal_stat {
+    PEAL_STAT_CONNECTIONS = 0,
+    PEAL_STAT_DELIVERIES,
+    PEAL_STAT_MESSAGES,
+    PEAL_STAT_WORKERS
+};
 uint64_t peal_stat(struct peal_host *host, enum peal_stat which); /* of the whole machine */
 void peal_log(const struct peal_host *host, const char *text);
 

@@ -7,49 +7,51 @@
 /* --- processes --- */
 #define PEAL_WORKERS_MAX 62
 #define PEAL_SLOT_BRIDGE 62
-#define PEAL_SLOT_ADMIN 63
-#define PEAL_SLOTS 64       /* with a bit in masks: workers 0 to 61, bridge, admin */
+#define PEAL_SLOT_ADMIN  63
+#define PEAL_SLOTS       64 /* with a bit in masks: workers 0 to 61, bridge, admin */
 #define PEAL_SLOT_MASTER 64 /* has an inbox and a ring slot, no bit */
-#define PEAL_SLOTS_ALL 65
+#define PEAL_SLOTS_ALL   65
 
 /* --- the ring --- */
-#define RING_UNIT_BYTES 64u
-#define RING_BYTES_MIN (1u << 20)
-#define RING_BYTES_MAX (1ull << 32)
-#define RING_TURN_COMMITS_MAX 256  /* records that one producer commits before it must ring */
-#define RING_TURN_BUCKETS_MAX 256  /* distinct directory buckets it may have to look up; beyond it everybody is rung */
-#define RECORD_NAMES_MAX 8192      /* rooms, excepted rooms and argument rooms of one record, together */
-#define RECORD_PARTS_MAX 256       /* frames of one event: text and attachments */
+#define RING_UNIT_BYTES       64u
+#define RING_BYTES_MIN        (1u << 20)
+#define RING_BYTES_MAX        (1ull << 32)
+#define RING_TURN_COMMITS_MAX 256 /* records that one producer commits before it must ring */
+#define RING_TURN_BUCKETS_MAX \
+    256 /* distinct directory buckets it may have to look up; beyond it everybody is rung */
+#define RECORD_NAMES_MAX 8192 /* rooms, excepted rooms and argument rooms of one record, together */
+#define RECORD_PARTS_MAX 256  /* frames of one event: text and attachments */
 
 /* --- names --- */
-#define NAME_BYTES_MAX 255         /* rooms, namespaces, event names of clients */
-#define NAMESPACES_MAX 1024        /* live on one host, dynamic ones included */
-#define NAMESPACES_NAMED 100       /* with a label of their own in metrics; the rest is `other` */
+#define NAME_BYTES_MAX   255  /* rooms, namespaces, event names of clients */
+#define NAMESPACES_MAX   1024 /* live on one host, dynamic ones included */
+#define NAMESPACES_NAMED 100  /* with a label of their own in metrics; the rest is `other` */
 
 /* --- directory and identities --- */
-#define DIRECTORY_BUCKETS (1u << 16)
+#define DIRECTORY_BUCKETS  (1u << 16)
 #define SESSION_INDEX_BITS 24
 
 /* --- a worker --- */
-#define WORKER_SQ_ENTRIES 1024
-#define WORKER_CQ_ENTRIES 16384
-#define WORKER_SEND_BATCH 256       /* SQEs per enter at most */
-#define WORKER_SWEEP_SLICE 2048     /* sends per loop turn before timers and input get their turn */
-#define WORKER_RECORDS_PER_TURN 256 /* records taken off the ring before they are sent */
-#define WORKER_NODES_PER_BATCH 65536 /* pending nodes of one batch (fanout.c) */
+#define WORKER_SQ_ENTRIES          1024
+#define WORKER_CQ_ENTRIES          16384
+#define WORKER_SEND_BATCH          256 /* SQEs per enter at most */
+#define WORKER_SWEEP_SLICE         2048 /* sends per loop turn before timers and input get their turn */
+#define WORKER_RECORDS_PER_TURN    256   /* records taken off the ring before they are sent */
+#define WORKER_NODES_PER_BATCH     65536 /* pending nodes of one batch (fanout.c) */
 #define WORKER_CONTROL_ARENA_BYTES (4u << 20)
-#define WORKER_DEFERRED_MAX 8192    /* acknowledgements, joins and leaves that wait for the cursor */
-#define RECEIVE_BUFFER_BYTES 4096u
-#define RECEIVE_BYTES_HOST (64u << 20)
-#define WS_CONTEXTS_MAX 1024        /* lent wslay contexts per worker: 4.4 MB */
-#define PENDING_CONNECTS_MAX 1024   /* CONNECTs in middleware, per worker */
-#define CLIENT_SEND_BUFFER_BYTES 212992 /* SO_SNDBUF of clients' sockets (the kernel doubles it for its own overhead) */
-#define CLOSE_LINGER_MS 1000
+#define WORKER_DEFERRED_MAX        8192 /* acknowledgements, joins and leaves that wait for the cursor */
+#define RECEIVE_BUFFER_BYTES       4096u
+#define RECEIVE_BYTES_HOST         (64u << 20)
+#define WS_CONTEXTS_MAX            1024 /* lent wslay contexts per worker: 4.4 MB */
+#define PENDING_CONNECTS_MAX       1024 /* CONNECTs in middleware, per worker */
+#define CLIENT_SEND_BUFFER_BYTES \
+    212992 /* SO_SNDBUF of clients' sockets (the kernel doubles it for its own overhead) */
+#define CLOSE_LINGER_MS   1000
 #define CLOSE_DRAIN_BYTES 65536
-#define FD_RESERVE 64               /* descriptors of a process kept from clients */
+#define FD_RESERVE        64 /* descriptors of a process kept from clients */
 
 /* --- time --- */
 #define STALL_TIMEOUT_MS 2000
-#define LIFE_LOST_MS 5000           /* the master is gone: everything ends within it */
+#define LIFE_LOST_MS     5000 /* the master is gone: everything ends within it */
 
 #endif

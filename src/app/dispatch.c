@@ -41,7 +41,8 @@ static void on_connect(struct peal_host *host, struct conn *c, const struct sio_
 {
     struct hub *h = host->hub;
     struct session *n = session_at(&h->sockets, c->owner);
-    const struct config_namespace *section = packet->nsp.n_bytes > NAME_BYTES_MAX ? NULL : config_namespace_find(h->config, packet->nsp);
+    const struct config_namespace *section =
+        packet->nsp.n_bytes > NAME_BYTES_MAX ? NULL : config_namespace_find(h->config, packet->nsp);
     const struct peal_app *app;
     struct sock *k;
     uint8_t index;
@@ -49,13 +50,15 @@ static void on_connect(struct peal_host *host, struct conn *c, const struct sio_
     bool added;
 
     if (section == NULL) {
-        client_send_connect_error(h, c, packet->nsp, slice_text("Invalid namespace"), (struct slice){ NULL, 0 });
+        client_send_connect_error(h, c, packet->nsp, slice_text("Invalid namespace"),
+                                  (struct slice){ NULL, 0 });
         return;
     }
     index = (uint8_t)(section - h->config->namespaces);
     nsp = namespace_intern(&h->region, packet->nsp, index, &added);
     if (nsp == NAMESPACE_NONE) {
-        client_send_connect_error(h, c, packet->nsp, slice_text("Too many namespaces"), (struct slice){ NULL, 0 });
+        client_send_connect_error(h, c, packet->nsp, slice_text("Too many namespaces"),
+                                  (struct slice){ NULL, 0 });
         return;
     }
     if (added)
@@ -66,7 +69,8 @@ static void on_connect(struct peal_host *host, struct conn *c, const struct sio_
     }
     k = client_connect(h, n, (uint16_t)nsp, index, packet->payload);
     if (k == NULL) {
-        client_send_connect_error(h, c, packet->nsp, slice_text("Server is full"), (struct slice){ NULL, 0 });
+        client_send_connect_error(h, c, packet->nsp, slice_text("Server is full"),
+                                  (struct slice){ NULL, 0 });
         return;
     }
     app = app_of(h->config, index);
@@ -74,11 +78,13 @@ static void on_connect(struct peal_host *host, struct conn *c, const struct sio_
         client_accept(h, k, NULL, 0);
     else
         app->connect(host, host_socket(h, k),
-                     packet->payload.bytes == NULL ? (struct peal_text){ "{}", 2 }
-                                                   : (struct peal_text){ packet->payload.bytes, packet->payload.n_bytes });
+                     packet->payload.bytes == NULL
+                         ? (struct peal_text){ "{}", 2 }
+                         : (struct peal_text){ packet->payload.bytes, packet->payload.n_bytes });
 }
 
-static enum dispatch_result on_event(struct peal_host *host, struct conn *c, struct sock *k, const struct sio_packet *packet,
+static enum dispatch_result on_event(struct peal_host *host, struct conn *c, struct sock *k,
+                                     const struct sio_packet *packet,
                                      const struct slice *attachments, uint32_t n_attachments)
 {
     struct hub *h = host->hub;
@@ -116,20 +122,25 @@ static enum dispatch_result on_event(struct peal_host *host, struct conn *c, str
     if (result == PEAL_FULL)
         return DISPATCH_FULL;
     if (result == PEAL_TOO_BIG)
-        client_end(h, c, CLOSE_TOO_BIG, WS_CLOSE_TOO_BIG, "event too big for the server (event_bytes_max, ring_bytes)");
+        client_end(h, c, CLOSE_TOO_BIG, WS_CLOSE_TOO_BIG,
+                   "event too big for the server (event_bytes_max, ring_bytes)");
     return DISPATCH_DONE;
 }
 
 static struct sock *joined(struct hub *h, const struct conn *c, struct slice nsp)
 {
     uint32_t index = namespace_find(&h->region, nsp);
-    struct sock *k = index == NAMESPACE_NONE ? NULL : session_find_sock(&h->sockets, session_at(&h->sockets, c->owner), (uint16_t)index);
+    struct sock *k =
+        index == NAMESPACE_NONE
+            ? NULL
+            : session_find_sock(&h->sockets, session_at(&h->sockets, c->owner), (uint16_t)index);
 
     return k == NULL || k->state == SOCK_PENDING ? NULL : k;
 }
 
-enum dispatch_result dispatch_packet(struct peal_host *host, struct conn *c, const struct sio_packet *packet, const struct slice *attachments,
-                                     uint32_t n_attachments)
+enum dispatch_result dispatch_packet(struct peal_host *host, struct conn *c,
+                                     const struct sio_packet *packet,
+                                     const struct slice *attachments, uint32_t n_attachments)
 {
     struct hub *h = host->hub;
     struct sock *k;
@@ -145,26 +156,24 @@ enum dispatch_result dispatch_packet(struct peal_host *host, struct conn *c, con
     }
     switch (packet->type) {
     case SIO_EVENT:
-    case SIO_BINARY_EVENT:
-        return on_event(host, c, k, packet, attachments, n_attachments);
+    case SIO_BINARY_EVENT: return on_event(host, c, k, packet, attachments, n_attachments);
     case SIO_ACK:
     case SIO_BINARY_ACK:
         if (packet->has_id)
-            (void)query_take_ack(h, k, packet->id, packet->payload, attachments, n_attachments); /* unknown ids are ignored */
+            (void)query_take_ack(h, k, packet->id, packet->payload, attachments,
+                                 n_attachments); /* unknown ids are ignored */
         return DISPATCH_DONE;
     case SIO_DISCONNECT:
         client_leave(h, k, CLOSE_CLIENT_NAMESPACE_DISCONNECT, false);
         return DISPATCH_DONE;
-    case SIO_CONNECT_ERROR:
-        close_for_state(h, c);
-        return DISPATCH_DONE;
-    case SIO_CONNECT:
-        break;
+    case SIO_CONNECT_ERROR: close_for_state(h, c); return DISPATCH_DONE;
+    case SIO_CONNECT: break;
     }
     return DISPATCH_DONE;
 }
 
-enum dispatch_result dispatch_frame(struct peal_host *host, struct conn *c, struct slice payload, bool binary)
+enum dispatch_result dispatch_frame(struct peal_host *host, struct conn *c, struct slice payload,
+                                    bool binary)
 {
     struct hub *h = host->hub;
     struct session *n = session_at(&h->sockets, c->owner);
@@ -172,24 +181,25 @@ enum dispatch_result dispatch_frame(struct peal_host *host, struct conn *c, stru
     struct slice room;
     char id[SOCKET_ID_CHARS];
     struct slice self = { id, sizeof id };
-    struct emit to = { .nsp = slice_text("/ws"), .rooms = &room, .n_rooms = 1, .except = &self, .n_except = 1 };
+    struct emit to = {
+        .nsp = slice_text("/ws"), .rooms = &room, .n_rooms = 1, .except = &self, .n_except = 1
+    };
 
     if (h->config->ws.client_publish == PUBLISH_NONE) {
-        client_end(h, c, CLOSE_POLICY, WS_CLOSE_POLICY, "publishing is not allowed here (client_publish = none)");
+        client_end(h, c, CLOSE_POLICY, WS_CLOSE_POLICY,
+                   "publishing is not allowed here (client_publish = none)");
         return DISPATCH_DONE;
     }
     assert(k->first_room != ROOM_NONE);
     room = room_name(room_at(&h->rooms, k->first_room));
     client_socket_id(h, k, id);
     switch (emit_frame(h, &to, payload, binary)) {
-    case RING_OK:
-        return DISPATCH_DONE;
-    case RING_FULL:
-        return DISPATCH_FULL;
-    case RING_TOO_BIG:
-        break;
+    case RING_OK: return DISPATCH_DONE;
+    case RING_FULL: return DISPATCH_FULL;
+    case RING_TOO_BIG: break;
     }
-    client_end(h, c, CLOSE_TOO_BIG, WS_CLOSE_TOO_BIG, "message too big for the server (ring_bytes)");
+    client_end(h, c, CLOSE_TOO_BIG, WS_CLOSE_TOO_BIG,
+               "message too big for the server (ring_bytes)");
     return DISPATCH_DONE;
 }
 

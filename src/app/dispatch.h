@@ -11,11 +11,14 @@ enum dispatch_result {
 };
 
 /* A Socket.IO packet of a client, complete with its attachments. */
-MUST_USE enum dispatch_result dispatch_packet(struct peal_host *host, struct conn *c, const struct sio_packet *packet,
-                                              const struct slice *attachments, uint32_t n_attachments);
+MUST_USE enum dispatch_result dispatch_packet(struct peal_host *host, struct conn *c,
+                                              const struct sio_packet *packet,
+                                              const struct slice *attachments,
+                                              uint32_t n_attachments);
 
 /* A frame of a plain client, to be published to its first room. */
-MUST_USE enum dispatch_result dispatch_frame(struct peal_host *host, struct conn *c, struct slice payload, bool binary);
+MUST_USE enum dispatch_result dispatch_frame(struct peal_host *host, struct conn *c,
+                                             struct slice payload, bool binary);
 
 void dispatch_second(struct peal_host *host);
 

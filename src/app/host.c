@@ -62,12 +62,9 @@ static double ack_id(peal_ack ack)
 static enum peal_result result_from(enum ring_result result)
 {
     switch (result) {
-    case RING_OK:
-        return PEAL_OK;
-    case RING_FULL:
-        return PEAL_FULL;
-    case RING_TOO_BIG:
-        break;
+    case RING_OK: return PEAL_OK;
+    case RING_FULL: return PEAL_FULL;
+    case RING_TOO_BIG: break;
     }
     return PEAL_TOO_BIG;
 }
@@ -75,12 +72,9 @@ static enum peal_result result_from(enum ring_result result)
 static enum peal_result result_from_join(enum join_result result)
 {
     switch (result) {
-    case JOIN_OK:
-        return PEAL_OK;
-    case JOIN_LIMIT:
-        return PEAL_LIMIT;
-    case JOIN_FULL:
-        break;
+    case JOIN_OK: return PEAL_OK;
+    case JOIN_LIMIT: return PEAL_LIMIT;
+    case JOIN_FULL: break;
     }
     return PEAL_FULL;
 }
@@ -98,7 +92,8 @@ static bool names_from(struct slice *out, const struct peal_text *names, uint32_
     return true;
 }
 
-enum peal_result peal_accept(struct peal_host *host, peal_socket socket, const struct peal_text *rooms, uint32_t n_rooms)
+enum peal_result peal_accept(struct peal_host *host, peal_socket socket,
+                             const struct peal_text *rooms, uint32_t n_rooms)
 {
     struct sock *k = host_sock(host, socket);
     struct slice names[NAMES_MAX];
@@ -113,7 +108,8 @@ enum peal_result peal_accept(struct peal_host *host, peal_socket socket, const s
     return PEAL_OK;
 }
 
-enum peal_result peal_refuse(struct peal_host *host, peal_socket socket, struct peal_text message, struct peal_text data)
+enum peal_result peal_refuse(struct peal_host *host, peal_socket socket, struct peal_text message,
+                             struct peal_text data)
 {
     struct sock *k = host_sock(host, socket);
     enum json_kind kind;
@@ -128,7 +124,8 @@ enum peal_result peal_refuse(struct peal_host *host, peal_socket socket, struct 
     return PEAL_OK;
 }
 
-enum peal_result peal_socket_id(struct peal_host *host, peal_socket socket, char id[PEAL_SOCKET_ID_BYTES])
+enum peal_result peal_socket_id(struct peal_host *host, peal_socket socket,
+                                char id[PEAL_SOCKET_ID_BYTES])
 {
     const struct sock *k = host_sock(host, socket);
 
@@ -138,7 +135,8 @@ enum peal_result peal_socket_id(struct peal_host *host, peal_socket socket, char
     return PEAL_OK;
 }
 
-enum peal_result peal_join(struct peal_host *host, peal_socket socket, const struct peal_text *rooms, uint32_t n_rooms)
+enum peal_result peal_join(struct peal_host *host, peal_socket socket,
+                           const struct peal_text *rooms, uint32_t n_rooms)
 {
     struct sock *k = host_sock(host, socket);
     struct slice names[NAMES_MAX];
@@ -147,10 +145,12 @@ enum peal_result peal_join(struct peal_host *host, peal_socket socket, const str
         return PEAL_GONE;
     if (!names_from(names, rooms, n_rooms))
         return PEAL_INVALID;
-    return result_from_join(client_join(host->hub, k, names, n_rooms, peal_policy(host, socket).max_rooms_per_socket));
+    return result_from_join(
+        client_join(host->hub, k, names, n_rooms, peal_policy(host, socket).max_rooms_per_socket));
 }
 
-enum peal_result peal_leave(struct peal_host *host, peal_socket socket, const struct peal_text *rooms, uint32_t n_rooms)
+enum peal_result peal_leave(struct peal_host *host, peal_socket socket,
+                            const struct peal_text *rooms, uint32_t n_rooms)
 {
     struct sock *k = host_sock(host, socket);
     struct slice names[NAMES_MAX];
@@ -170,7 +170,8 @@ bool peal_in_room(struct peal_host *host, peal_socket socket, struct peal_text r
 
     if (k == NULL)
         return false;
-    hash = record_hash(h->region.header->hash_key, namespace_name(&h->region, k->nsp), slice_from(room));
+    hash = record_hash(h->region.header->hash_key, namespace_name(&h->region, k->nsp),
+                       slice_from(room));
     return client_in_room(h, k, room_find(&h->rooms, hash, k->nsp, slice_from(room)));
 }
 
@@ -216,13 +217,19 @@ bool peal_event_reserved(struct peal_text name)
     return sio_event_reserved(slice_from(name));
 }
 
-static enum peal_result emit_to(struct peal_host *host, struct peal_text nsp, const struct peal_selector *to, struct slice head,
-                                struct slice tail, const struct peal_text *attachments, uint32_t n_attachments)
+static enum peal_result emit_to(struct peal_host *host, struct peal_text nsp,
+                                const struct peal_selector *to, struct slice head,
+                                struct slice tail, const struct peal_text *attachments,
+                                uint32_t n_attachments)
 {
     struct slice rooms[NAMES_MAX];
     struct slice except[NAMES_MAX];
     struct slice parts[SIO_ATTACHMENTS_MAX];
-    struct emit emit = { .nsp = slice_from(nsp), .rooms = rooms, .n_rooms = to->n_rooms, .except = except, .n_except = to->n_except };
+    struct emit emit = { .nsp = slice_from(nsp),
+                         .rooms = rooms,
+                         .n_rooms = to->n_rooms,
+                         .except = except,
+                         .n_except = to->n_except };
     uint64_t n_bytes = (uint64_t)head.n_bytes + tail.n_bytes;
 
     if (n_attachments > SIO_ATTACHMENTS_MAX || !names_from(rooms, to->rooms, to->n_rooms) ||
@@ -234,22 +241,26 @@ static enum peal_result emit_to(struct peal_host *host, struct peal_text nsp, co
     }
     if (n_bytes > host->hub->config->event_bytes_max)
         return PEAL_TOO_BIG;
-    emit.flags = (uint8_t)((to->flags & PEAL_LOCAL ? RECORD_LOCAL : 0u) | (to->flags & PEAL_VOLATILE ? RECORD_VOLATILE : 0u) |
+    emit.flags = (uint8_t)((to->flags & PEAL_LOCAL ? RECORD_LOCAL : 0u) |
+                           (to->flags & PEAL_VOLATILE ? RECORD_VOLATILE : 0u) |
                            (to->flags & PEAL_NO_COMPRESS ? RECORD_NO_COMPRESS : 0u));
     return result_from(emit_event(host->hub, &emit, head, tail, parts, n_attachments));
 }
 
-enum peal_result peal_emit(struct peal_host *host, struct peal_text nsp, const struct peal_selector *to, struct peal_text json,
+enum peal_result peal_emit(struct peal_host *host, struct peal_text nsp,
+                           const struct peal_selector *to, struct peal_text json,
                            const struct peal_text *attachments, uint32_t n_attachments)
 {
     enum json_kind kind;
 
     if (!json_valid(slice_from(json), &kind) || kind != JSON_ARRAY)
         return PEAL_INVALID;
-    return emit_to(host, nsp, to, slice_from(json), (struct slice){ NULL, 0 }, attachments, n_attachments);
+    return emit_to(host, nsp, to, slice_from(json), (struct slice){ NULL, 0 }, attachments,
+                   n_attachments);
 }
 
-enum peal_result peal_forward(struct peal_host *host, struct peal_text nsp, const struct peal_selector *to, const struct peal_event *event,
+enum peal_result peal_forward(struct peal_host *host, struct peal_text nsp,
+                              const struct peal_selector *to, const struct peal_event *event,
                               uint32_t skip)
 {
     struct slice array = slice_from(event->json);
@@ -262,11 +273,13 @@ enum peal_result peal_forward(struct peal_host *host, struct peal_text nsp, cons
         if (!json_iter_next(&it, &key, &value, &kind))
             return PEAL_INVALID;
     /* from the first element that stays to the end of the text, the closing bracket included */
-    return emit_to(host, nsp, to, slice_text("["), slice_of(value.bytes, (uint32_t)(array.bytes + array.n_bytes - value.bytes)),
+    return emit_to(host, nsp, to, slice_text("["),
+                   slice_of(value.bytes, (uint32_t)(array.bytes + array.n_bytes - value.bytes)),
                    event->attachments, event->n_attachments);
 }
 
-enum peal_result peal_reply(struct peal_host *host, peal_socket socket, peal_ack ack, struct peal_text json)
+enum peal_result peal_reply(struct peal_host *host, peal_socket socket, peal_ack ack,
+                            struct peal_text json)
 {
     struct hub *h = host->hub;
     struct sock *k = host_sock(host, socket);
@@ -298,7 +311,8 @@ struct peal_text peal_namespace(struct peal_host *host, peal_socket socket)
 {
     const struct sock *k = host_sock(host, socket);
 
-    return k == NULL ? (struct peal_text){ NULL, 0 } : text_from(namespace_name(&host->hub->region, k->nsp));
+    return k == NULL ? (struct peal_text){ NULL, 0 }
+                     : text_from(namespace_name(&host->hub->region, k->nsp));
 }
 
 uint32_t peal_worker(const struct peal_host *host)
@@ -320,8 +334,7 @@ uint64_t peal_stat(struct peal_host *host, enum peal_stat which)
     struct counters_sum counters;
 
     switch (which) {
-    case PEAL_STAT_WORKERS:
-        return region->header->n_workers;
+    case PEAL_STAT_WORKERS: return region->header->n_workers;
     case PEAL_STAT_CONNECTIONS:
         for (uint32_t i = 0; i < region->header->n_workers; i++)
             sum += shm_load_u64(&region->counters[i].gauges[GAUGE_CONNECTIONS_WEBSOCKET]);
@@ -329,7 +342,8 @@ uint64_t peal_stat(struct peal_host *host, enum peal_stat which)
     case PEAL_STAT_DELIVERIES:
     case PEAL_STAT_MESSAGES:
         counters_read(region, &counters);
-        return counters.counters[which == PEAL_STAT_DELIVERIES ? COUNT_DELIVERIES : COUNT_MESSAGES_RECEIVED];
+        return counters
+            .counters[which == PEAL_STAT_DELIVERIES ? COUNT_DELIVERIES : COUNT_MESSAGES_RECEIVED];
     }
     return 0;
 }

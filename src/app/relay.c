@@ -10,7 +10,7 @@
 #include "proto/json.h"
 
 #define NAME_MAX_BYTES 255
-#define ROOMS_MAX 1024
+#define ROOMS_MAX      1024
 
 /* Room names of one call, unescaped. */
 struct rooms {
@@ -24,7 +24,8 @@ static struct slice slice_from(struct peal_text t)
     return (struct slice){ t.bytes, t.n_bytes };
 }
 
-static enum peal_result answer(struct peal_host *host, peal_socket socket, peal_ack ack, const char *error)
+static enum peal_result answer(struct peal_host *host, peal_socket socket, peal_ack ack,
+                               const char *error)
 {
     char json[512];
 
@@ -55,7 +56,8 @@ static const char *add_room(struct rooms *r, struct slice string, uint32_t max)
     return NULL;
 }
 
-static const char *read_rooms(struct rooms *r, struct slice value, enum json_kind kind, uint32_t max)
+static const char *read_rooms(struct rooms *r, struct slice value, enum json_kind kind,
+                              uint32_t max)
 {
     struct json_iter it;
     struct slice key;
@@ -69,7 +71,9 @@ static const char *read_rooms(struct rooms *r, struct slice value, enum json_kin
         return "room must be a string or an array of strings";
     it = json_iter_open(value);
     while (json_iter_next(&it, &key, &item, &item_kind)) {
-        const char *wrong = item_kind == JSON_STRING ? add_room(r, item, max) : "room must be a string or an array of strings";
+        const char *wrong = item_kind == JSON_STRING
+                                ? add_room(r, item, max)
+                                : "room must be a string or an array of strings";
 
         if (wrong != NULL)
             return wrong;
@@ -77,21 +81,21 @@ static const char *read_rooms(struct rooms *r, struct slice value, enum json_kin
     return r->n == 0 ? "no room given" : NULL;
 }
 
-static enum peal_result on_membership(struct peal_host *host, peal_socket socket, const struct peal_event *event, struct rooms *rooms, bool join)
+static enum peal_result on_membership(struct peal_host *host, peal_socket socket,
+                                      const struct peal_event *event, struct rooms *rooms,
+                                      bool join)
 {
-    enum peal_result result = join ? peal_join(host, socket, rooms->names, rooms->n) : peal_leave(host, socket, rooms->names, rooms->n);
+    enum peal_result result = join ? peal_join(host, socket, rooms->names, rooms->n)
+                                   : peal_leave(host, socket, rooms->names, rooms->n);
 
     switch (result) {
-    case PEAL_OK:
-        return answer(host, socket, event->ack, NULL);
+    case PEAL_OK: return answer(host, socket, event->ack, NULL);
     case PEAL_LIMIT:
         return answer(host, socket, event->ack, "too many rooms (max_rooms_per_socket)");
-    case PEAL_INVALID:
-        return answer(host, socket, event->ack, "invalid room");
+    case PEAL_INVALID: return answer(host, socket, event->ack, "invalid room");
     case PEAL_FULL:
     case PEAL_TOO_BIG:
-    case PEAL_GONE:
-        break;
+    case PEAL_GONE: break;
     }
     return result;
 }
@@ -107,10 +111,12 @@ static const char *check_event_name(struct slice value, enum json_kind kind)
     n_bytes = json_unescape(value, name, sizeof name);
     if (n_bytes > NAME_MAX_BYTES)
         return "event name over 255 bytes";
-    return peal_event_reserved((struct peal_text){ name, n_bytes }) ? "event name is reserved" : NULL;
+    return peal_event_reserved((struct peal_text){ name, n_bytes }) ? "event name is reserved"
+                                                                    : NULL;
 }
 
-static const char *check_publish(struct peal_host *host, peal_socket socket, const struct peal_policy *policy, const struct rooms *rooms)
+static const char *check_publish(struct peal_host *host, peal_socket socket,
+                                 const struct peal_policy *policy, const struct rooms *rooms)
 {
     if (policy->client_publish == PEAL_PUBLISH_ANY)
         return NULL;
@@ -120,11 +126,14 @@ static const char *check_publish(struct peal_host *host, peal_socket socket, con
     return NULL;
 }
 
-static enum peal_result on_publish(struct peal_host *host, peal_socket socket, const struct peal_event *event, const struct rooms *rooms)
+static enum peal_result on_publish(struct peal_host *host, peal_socket socket,
+                                   const struct peal_event *event, const struct rooms *rooms)
 {
     char id[PEAL_SOCKET_ID_BYTES];
     struct peal_text self = { id, sizeof id };
-    struct peal_selector to = { .rooms = rooms->names, .n_rooms = rooms->n, .except = &self, .n_except = 1 };
+    struct peal_selector to = {
+        .rooms = rooms->names, .n_rooms = rooms->n, .except = &self, .n_except = 1
+    };
     enum peal_result result = peal_socket_id(host, socket, id);
 
     if (result != PEAL_OK)
@@ -137,9 +146,11 @@ static enum peal_result on_publish(struct peal_host *host, peal_socket socket, c
     return result;
 }
 
-static enum peal_result relay_event(struct peal_host *host, peal_socket socket, const struct peal_event *event, bool *handled)
+static enum peal_result relay_event(struct peal_host *host, peal_socket socket,
+                                    const struct peal_event *event, bool *handled)
 {
-    static struct rooms rooms; /* scratch: 260 KB, too much for the stack; a worker has one thread, and nothing outlives the call */
+    static struct rooms
+        rooms; /* scratch: 260 KB, too much for the stack; a worker has one thread, and nothing outlives the call */
     struct peal_policy policy = peal_policy(host, socket);
     bool join = slice_is(slice_from(event->name), "join");
     bool leave = slice_is(slice_from(event->name), "leave");
@@ -153,11 +164,16 @@ static enum peal_result relay_event(struct peal_host *host, peal_socket socket, 
         *handled = false;
         return PEAL_OK;
     }
-    if ((join || leave) && !policy.client_join) /* who was put into a room by a back end does not take itself out, either */
-        return answer(host, socket, event->ack, "joining and leaving are not allowed here (client_join = no)");
+    if ((join || leave) &&
+        !policy
+             .client_join) /* who was put into a room by a back end does not take itself out, either */
+        return answer(host, socket, event->ack,
+                      "joining and leaving are not allowed here (client_join = no)");
     if (!join && !leave && policy.client_publish == PEAL_PUBLISH_NONE)
-        return answer(host, socket, event->ack, "publishing is not allowed here (client_publish = none)");
-    if (!json_iter_next(&it, &key, &value, &kind) || !json_iter_next(&it, &key, &value, &kind)) /* the name, the rooms */
+        return answer(host, socket, event->ack,
+                      "publishing is not allowed here (client_publish = none)");
+    if (!json_iter_next(&it, &key, &value, &kind) ||
+        !json_iter_next(&it, &key, &value, &kind)) /* the name, the rooms */
         return answer(host, socket, event->ack, "no room given");
     wrong = read_rooms(&rooms, value, kind, policy.max_rooms_per_socket);
     if (wrong != NULL)
@@ -192,7 +208,8 @@ static void demo_connect(struct peal_host *host, peal_socket socket, struct peal
     worker_room(host, name, sizeof name);
     room.n_bytes = (uint32_t)strlen(name);
     if (peal_accept(host, socket, &room, 1) == PEAL_FULL)
-        (void)peal_refuse(host, socket, (struct peal_text){ "busy", 4 }, (struct peal_text){ NULL, 0 });
+        (void)peal_refuse(host, socket, (struct peal_text){ "busy", 4 },
+                          (struct peal_text){ NULL, 0 });
 }
 
 static void demo_second(struct peal_host *host)
@@ -208,9 +225,12 @@ static void demo_second(struct peal_host *host)
     worker_room(host, name, sizeof name);
     room.n_bytes = (uint32_t)strlen(name);
     to.rooms = &room;
-    snprintf(json, sizeof json, "[\"stats\",{\"worker\":%u,\"workers\":%llu,\"connections\":%llu,\"deliveries\":%llu,\"messages\":%llu}]",
+    snprintf(json, sizeof json,
+             "[\"stats\",{\"worker\":%u,\"workers\":%llu,\"connections\":%llu,\"deliveries\":%llu,"
+             "\"messages\":%llu}]",
              peal_worker(host), (unsigned long long)peal_stat(host, PEAL_STAT_WORKERS),
-             (unsigned long long)peal_stat(host, PEAL_STAT_CONNECTIONS), (unsigned long long)peal_stat(host, PEAL_STAT_DELIVERIES),
+             (unsigned long long)peal_stat(host, PEAL_STAT_CONNECTIONS),
+             (unsigned long long)peal_stat(host, PEAL_STAT_DELIVERIES),
              (unsigned long long)peal_stat(host, PEAL_STAT_MESSAGES));
     /* a full ring: the next second will do */
     (void)peal_emit(host, nsp, &to, (struct peal_text){ json, (uint32_t)strlen(json) }, NULL, 0);

@@ -23,8 +23,8 @@
 #include "shm/atomic.h"
 #include "shm/namespaces.h"
 
-#define RECORDS_PER_TURN 256
-#define FULL_RETRY_MS 2
+#define RECORDS_PER_TURN   256
+#define FULL_RETRY_MS      2
 #define LIFE_LOST_FLUSH_MS 1000
 
 char *bridge_room(struct bridge_buffer *b, uint64_t n_bytes)
@@ -69,7 +69,9 @@ bool bridge_publish(struct bridge *b, struct slice channel, struct slice payload
         count_add(b->row, COUNT_REDIS_PUBLISHED, 1);
         return true;
     }
-    count_add(b->row, b->out.state == LINK_UP ? COUNT_REDIS_DROPPED_BUFFER : COUNT_REDIS_DROPPED_DISCONNECTED, 1);
+    count_add(
+        b->row,
+        b->out.state == LINK_UP ? COUNT_REDIS_DROPPED_BUFFER : COUNT_REDIS_DROPPED_DISCONNECTED, 1);
     return false;
 }
 
@@ -78,7 +80,8 @@ bool bridge_respond(struct bridge *b, const struct bridge_namespace *n, struct s
     char name[2 * CONFIG_TEXT_MAX + NAME_BYTES_MAX];
     struct msgpack_sink sink = msgpack_sink_of(name, sizeof name);
 
-    adapter_put_response_channel(&sink, slice_text(b->config->redis_key), bridge_nsp(b, n), (struct slice){ NULL, 0 });
+    adapter_put_response_channel(&sink, slice_text(b->config->redis_key), bridge_nsp(b, n),
+                                 (struct slice){ NULL, 0 });
     return !sink.too_big && bridge_publish(b, msgpack_sink_slice(&sink, 0), payload);
 }
 
@@ -149,11 +152,13 @@ static void on_subscriber_up(struct bridge *b)
 
 static struct slice reply_text(const struct redisReply *reply)
 {
-    return reply->type == REDIS_REPLY_STRING ? slice_of(reply->str, (uint32_t)reply->len) : (struct slice){ NULL, 0 };
+    return reply->type == REDIS_REPLY_STRING ? slice_of(reply->str, (uint32_t)reply->len)
+                                             : (struct slice){ NULL, 0 };
 }
 
 /* Which namespace a channel is of. Names may hold '#': the longest that fits is the right one for requests; for broadcasts the packet's own nsp decides. */
-static void on_broadcast(struct bridge *b, struct slice pattern, struct slice channel, struct slice payload)
+static void on_broadcast(struct bridge *b, struct slice pattern, struct slice channel,
+                         struct slice payload)
 {
     char text[4 * (CONFIG_TEXT_MAX + NAME_BYTES_MAX)];
 
@@ -175,7 +180,8 @@ static void on_request(struct bridge *b, struct slice channel, struct slice payl
     for (uint32_t i = 0; i < b->n_namespaces; i++) {
         struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
 
-        adapter_put_request_channel(&sink, slice_text(b->config->redis_key), bridge_nsp(b, &b->namespaces[i]));
+        adapter_put_request_channel(&sink, slice_text(b->config->redis_key),
+                                    bridge_nsp(b, &b->namespaces[i]));
         if (slice_equal(channel, msgpack_sink_slice(&sink, 0))) {
             inbound_request(b, &b->namespaces[i], payload);
             return;
@@ -196,7 +202,8 @@ static bool on_subscriber_reply(void *context, struct redisReply *reply)
     kind = reply_text(reply->element[0]);
     if (slice_is(kind, "pmessage") && reply->elements == 4) {
         count_add(b->row, COUNT_REDIS_RECEIVED, 1);
-        on_broadcast(b, reply_text(reply->element[1]), reply_text(reply->element[2]), reply_text(reply->element[3]));
+        on_broadcast(b, reply_text(reply->element[1]), reply_text(reply->element[2]),
+                     reply_text(reply->element[3]));
     } else if (slice_is(kind, "message") && reply->elements == 3) {
         count_add(b->row, COUNT_REDIS_RECEIVED, 1);
         on_request(b, reply_text(reply->element[1]), reply_text(reply->element[2]));
@@ -252,15 +259,12 @@ void bridge_append(struct bridge *b, struct record_spec *spec)
     assert(b->n_pending == 0);
     record_write(bytes, spec, b->region.header->hash_key);
     switch (ring_reserve(&b->ring, n_bytes, &at)) {
-    case RING_OK:
-        commit(b, bytes, n_bytes, at);
-        return;
+    case RING_OK: commit(b, bytes, n_bytes, at); return;
     case RING_FULL:
         b->n_pending = n_bytes;
         shm_store_u64(&b->slot->waits_since_ms, b->now_ms);
         return;
-    case RING_TOO_BIG:
-        break;
+    case RING_TOO_BIG: break;
     }
     count_add(b->row, COUNT_REDIS_DROPPED_TOO_BIG, 1);
 }
@@ -294,20 +298,15 @@ static void on_record(struct bridge *b, const struct record_view *view)
         if (for_us)
             query_ack(b, view);
         break;
-    case RECORD_GONE:
-        query_gone(b, header->detail);
-        break;
-    case RECORD_NAMESPACE:
-        add_namespace(b, header->detail);
-        break;
+    case RECORD_GONE: query_gone(b, header->detail); break;
+    case RECORD_NAMESPACE: add_namespace(b, header->detail); break;
     case RECORD_JOIN:
     case RECORD_LEAVE:
     case RECORD_DISCONNECT:
     case RECORD_FETCH:
     case RECORD_SERVER_EMIT:
     case RECORD_VOID:
-    case RECORD_KINDS:
-        break;
+    case RECORD_KINDS: break;
     }
 }
 
@@ -317,7 +316,8 @@ static bool walk(struct bridge *b)
     for (uint32_t i = 0; i < RECORDS_PER_TURN; i++) {
         struct record_view view;
         uint32_t n_bytes = 0;
-        enum ring_history found = ring_copy(&b->ring, b->at, (uint8_t *)b->record.bytes, b->record.n_max, &n_bytes);
+        enum ring_history found =
+            ring_copy(&b->ring, b->at, (uint8_t *)b->record.bytes, b->record.n_max, &n_bytes);
 
         if (found == HISTORY_OK && n_bytes > b->record.n_max) {
             if (bridge_room(&b->record, n_bytes) == NULL)
@@ -369,7 +369,9 @@ static void open_namespaces(struct bridge *b)
 
     for (uint32_t i = 0; i < b->config->n_namespaces; i++) {
         const struct config_namespace *ns = &b->config->namespaces[i];
-        uint32_t index = ns->is_prefix ? NAMESPACE_NONE : namespace_intern(&b->region, slice_text(ns->name), (uint16_t)i, &added);
+        uint32_t index =
+            ns->is_prefix ? NAMESPACE_NONE
+                          : namespace_intern(&b->region, slice_text(ns->name), (uint16_t)i, &added);
 
         if (index != NAMESPACE_NONE)
             add_namespace(b, index);
@@ -386,7 +388,8 @@ static bool open_bridge(struct bridge *b, const struct child *child)
     if (region_open(&b->region, child->region_fd, child->slot, child->bells) < 0)
         return false;
     b->config = b->region.config;
-    log_init("bridge", (enum log_level)b->config->log_level, (enum log_format)b->config->log_format);
+    log_init("bridge", (enum log_level)b->config->log_level,
+             (enum log_format)b->config->log_format);
     b->slot = &b->region.header->slots[child->slot];
     b->row = &b->region.counters[child->slot];
     ring_open(&b->ring, &b->region);
@@ -417,7 +420,9 @@ static void turn(struct bridge *b, int signal_fd)
         [P_BELL] = { b->region.bells[b->child->slot], POLLIN, 0 },
         [P_LIFE] = { b->child->life_fd, POLLIN, 0 },
         [P_SIGNAL] = { signal_fd, POLLIN, 0 },
-        [P_IN] = { b->in.fd, (short)(b->n_pending > 0 ? link_events(&b->in) & ~POLLIN : link_events(&b->in)), 0 },
+        [P_IN] = { b->in.fd,
+                   (short)(b->n_pending > 0 ? link_events(&b->in) & ~POLLIN : link_events(&b->in)),
+                   0 },
         [P_OUT] = { b->out.fd, link_events(&b->out), 0 },
     };
     uint32_t wait = link_wait_ms(&b->in, b->now_ms);
@@ -443,8 +448,10 @@ static void turn(struct bridge *b, int signal_fd)
     link_tick(&b->out, b->now_ms);
     bridge_retry(b);
     if (b->n_pending == 0) {
-        link_replies(&b->in, b->now_ms, on_subscriber_reply, b); /* what was left when the ring was full */
-        if (link_on_events(&b->in, fds[P_IN].revents, b->n_pending == 0, b->now_ms, on_subscriber_reply, b))
+        link_replies(&b->in, b->now_ms, on_subscriber_reply,
+                     b); /* what was left when the ring was full */
+        if (link_on_events(&b->in, fds[P_IN].revents, b->n_pending == 0, b->now_ms,
+                           on_subscriber_reply, b))
             on_subscriber_up(b);
     }
     (void)link_on_events(&b->out, fds[P_OUT].revents, true, b->now_ms, on_publisher_reply, b);
@@ -454,7 +461,8 @@ static void turn(struct bridge *b, int signal_fd)
     ring_bells(&b->ring);
     link_flush(&b->in, b->now_ms);
     link_flush(&b->out, b->now_ms);
-    shm_store_u64(&b->slot->redis_up, b->in.state == LINK_UP && b->out.state == LINK_UP && b->n_confirmed >= b->n_subscriptions);
+    shm_store_u64(&b->slot->redis_up, b->in.state == LINK_UP && b->out.state == LINK_UP &&
+                                          b->n_confirmed >= b->n_subscriptions);
 }
 
 int bridge_main(const struct child *child)
@@ -471,7 +479,8 @@ int bridge_main(const struct child *child)
     while (!b->stop)
         turn(b, signal_fd);
     /* what has been said already goes out; nothing new is */
-    for (until_ms = b->now_ms + LIFE_LOST_FLUSH_MS; b->out.state == LINK_UP && (link_events(&b->out) & POLLOUT) != 0 && b->now_ms < until_ms;
+    for (until_ms = b->now_ms + LIFE_LOST_FLUSH_MS;
+         b->out.state == LINK_UP && (link_events(&b->out) & POLLOUT) != 0 && b->now_ms < until_ms;
          b->now_ms = clock_ms()) {
         struct pollfd fd = { b->out.fd, POLLOUT, 0 };
 

@@ -54,15 +54,16 @@ static bool put_selector(struct record_spec *spec, const struct adapter_opts *op
 }
 
 /* The one argument of `message` for plain clients; false: it is no such event. */
-static bool plain_part(struct bridge *b, const struct msgpack_text *event, struct record_spec *spec, struct record_part *part)
+static bool plain_part(struct bridge *b, const struct msgpack_text *event, struct record_spec *spec,
+                       struct record_part *part)
 {
     struct json_iter it = json_iter_open(event->json);
     struct slice key, name, value, more;
     enum json_kind kind, more_kind;
     char text[8];
 
-    if (!json_iter_next(&it, &key, &name, &kind) || kind != JSON_STRING || json_unescape(name, text, sizeof text) != 7 ||
-        memcmp(text, "message", 7) != 0)
+    if (!json_iter_next(&it, &key, &name, &kind) || kind != JSON_STRING ||
+        json_unescape(name, text, sizeof text) != 7 || memcmp(text, "message", 7) != 0)
         return false;
     if (!json_iter_next(&it, &key, &value, &kind) || json_iter_next(&it, &key, &more, &more_kind))
         return false;
@@ -87,7 +88,8 @@ static bool plain_part(struct bridge *b, const struct msgpack_text *event, struc
 }
 
 /* A broadcast in the ring, from an event of Redis. `id` < 0: none. */
-static void append_event(struct bridge *b, struct record_spec *spec, const struct msgpack_text *event, double id)
+static void append_event(struct bridge *b, struct record_spec *spec,
+                         const struct msgpack_text *event, double id)
 {
     static struct record_part parts[1 + MSGPACK_ATTACHMENTS_MAX];
     char *text;
@@ -103,12 +105,14 @@ static void append_event(struct bridge *b, struct record_spec *spec, const struc
             count_add(b->row, COUNT_WS_DROPPED, 1);
         return;
     }
-    text = bridge_room(&b->message, (uint64_t)SIO_HEADER_MAX + spec->nsp.n_bytes + event->json.n_bytes);
+    text = bridge_room(&b->message,
+                       (uint64_t)SIO_HEADER_MAX + spec->nsp.n_bytes + event->json.n_bytes);
     if (text == NULL || 1 + event->n_attachments > RECORD_PARTS_MAX) {
         count_add(b->row, COUNT_REDIS_DROPPED_TOO_BIG, 1);
         return;
     }
-    at = sio_put_header(text, event->n_attachments > 0 ? SIO_BINARY_EVENT : SIO_EVENT, event->n_attachments, spec->nsp, id);
+    at = sio_put_header(text, event->n_attachments > 0 ? SIO_BINARY_EVENT : SIO_EVENT,
+                        event->n_attachments, spec->nsp, id);
     spec->event_at = at;
     memcpy(text + at, event->json.bytes, event->json.n_bytes);
     parts[0] = (struct record_part){ slice_of(text, at + event->json.n_bytes), WS_TEXT };
@@ -121,7 +125,9 @@ static void append_event(struct bridge *b, struct record_spec *spec, const struc
 
 static void undecodable(struct bridge *b, enum adapter_result why)
 {
-    count_add(b->row, why == ADAPTER_TOO_BIG ? COUNT_REDIS_DROPPED_TOO_BIG : COUNT_REDIS_DROPPED_UNDECODABLE, 1);
+    count_add(
+        b->row,
+        why == ADAPTER_TOO_BIG ? COUNT_REDIS_DROPPED_TOO_BIG : COUNT_REDIS_DROPPED_UNDECODABLE, 1);
 }
 
 /* Memory for what decoding makes of a payload; false: there is none. */
@@ -137,7 +143,8 @@ static bool decode_sink(struct bridge *b, struct slice payload, struct msgpack_s
     return true;
 }
 
-void inbound_broadcast(struct bridge *b, const struct bridge_namespace *n, struct slice channel, struct slice payload)
+void inbound_broadcast(struct bridge *b, const struct bridge_namespace *n, struct slice channel,
+                       struct slice payload)
 {
     static struct msgpack_text event;
     struct record_spec spec = { .nsp = bridge_nsp(b, n) };
@@ -148,7 +155,8 @@ void inbound_broadcast(struct bridge *b, const struct bridge_namespace *n, struc
 
     if (!adapter_channel_room(channel, slice_text(b->config->redis_key), spec.nsp, &room))
         return; /* of another namespace, whose name begins like this one */
-    if (payload.n_bytes > ring_record_bytes_max(&b->ring) * 2ull || !decode_sink(b, payload, &sink)) {
+    if (payload.n_bytes > ring_record_bytes_max(&b->ring) * 2ull ||
+        !decode_sink(b, payload, &sink)) {
         undecodable(b, ADAPTER_TOO_BIG);
         return;
     }
@@ -157,7 +165,8 @@ void inbound_broadcast(struct bridge *b, const struct bridge_namespace *n, struc
         undecodable(b, result);
         return;
     }
-    if (slice_equal(broadcast.uid, slice_of(n->uid, ADAPTER_UID_CHARS)) || !slice_equal(broadcast.nsp, spec.nsp))
+    if (slice_equal(broadcast.uid, slice_of(n->uid, ADAPTER_UID_CHARS)) ||
+        !slice_equal(broadcast.nsp, spec.nsp))
         return; /* our own, or not for this namespace */
     result = adapter_take_event(&broadcast, &sink, &event);
     if (result != ADAPTER_OK) {
@@ -166,8 +175,11 @@ void inbound_broadcast(struct bridge *b, const struct bridge_namespace *n, struc
     }
     if (!put_selector(&spec, &broadcast.opts))
         return;
-    spec.header.flags = (uint8_t)((broadcast.opts.flags.is_volatile ? RECORD_VOLATILE : 0u) |
-                                  (broadcast.opts.flags.has_compress && !broadcast.opts.flags.compress ? RECORD_NO_COMPRESS : 0u));
+    spec.header.flags =
+        (uint8_t)((broadcast.opts.flags.is_volatile ? RECORD_VOLATILE : 0u) |
+                  (broadcast.opts.flags.has_compress && !broadcast.opts.flags.compress
+                       ? RECORD_NO_COMPRESS
+                       : 0u));
     append_event(b, &spec, &event, broadcast.has_id ? broadcast.id : -1);
 }
 
@@ -184,7 +196,8 @@ static bool is_local(const struct bridge *b, struct slice name)
 }
 
 /* 2, 3 and 4: obeyed whoever sent them, in their place in the order. */
-static void obey(struct bridge *b, const struct bridge_namespace *n, const struct adapter_request *r)
+static void obey(struct bridge *b, const struct bridge_namespace *n,
+                 const struct adapter_request *r)
 {
     static struct slice names[RECORD_NAMES_MAX];
     struct record_spec spec = { .nsp = bridge_nsp(b, n) };
@@ -192,7 +205,9 @@ static void obey(struct bridge *b, const struct bridge_namespace *n, const struc
 
     if (!put_selector(&spec, r->sid.bytes != NULL ? &old_form : &r->opts))
         return;
-    spec.header.kind = r->type == ADAPTER_JOIN ? RECORD_JOIN : r->type == ADAPTER_LEAVE ? RECORD_LEAVE : RECORD_DISCONNECT;
+    spec.header.kind = r->type == ADAPTER_JOIN    ? RECORD_JOIN
+                       : r->type == ADAPTER_LEAVE ? RECORD_LEAVE
+                                                  : RECORD_DISCONNECT;
     spec.header.flags = r->close ? RECORD_CLOSE : 0;
     spec.args = names;
     spec.n_args = short_names(r->names, r->n_names, names);
@@ -210,9 +225,12 @@ static void obey(struct bridge *b, const struct bridge_namespace *n, const struc
 
 static void ask(struct bridge *b, const struct bridge_namespace *n, const struct adapter_request *r)
 {
-    static const uint8_t details[] = { [ADAPTER_SOCKETS] = FETCH_SOCKET_IDS, [ADAPTER_ALL_ROOMS] = FETCH_ROOMS, [ADAPTER_FETCH] = FETCH_SOCKETS };
+    static const uint8_t details[] = { [ADAPTER_SOCKETS] = FETCH_SOCKET_IDS,
+                                       [ADAPTER_ALL_ROOMS] = FETCH_ROOMS,
+                                       [ADAPTER_FETCH] = FETCH_SOCKETS };
     struct record_spec spec = { .nsp = bridge_nsp(b, n) };
-    struct bridge_query *q = query_open(b, n, r->type, r->request_id, b->config->redis_request_timeout_ms);
+    struct bridge_query *q =
+        query_open(b, n, r->type, r->request_id, b->config->redis_request_timeout_ms);
 
     if (q == NULL)
         return;
@@ -229,11 +247,14 @@ static void ask(struct bridge *b, const struct bridge_namespace *n, const struct
 }
 
 /* 7: every worker tells how many it asked; acknowledgements follow one by one. */
-static void broadcast_with_ack(struct bridge *b, const struct bridge_namespace *n, const struct adapter_request *r)
+static void broadcast_with_ack(struct bridge *b, const struct bridge_namespace *n,
+                               const struct adapter_request *r)
 {
     struct record_spec spec = { .nsp = bridge_nsp(b, n) };
-    double timeout = r->opts.flags.has_timeout ? r->opts.flags.timeout_ms : b->config->redis_request_timeout_ms;
-    uint32_t timeout_ms = timeout > 0 && timeout < ACK_TIMEOUT_MAX_MS ? (uint32_t)timeout : ACK_TIMEOUT_MAX_MS;
+    double timeout =
+        r->opts.flags.has_timeout ? r->opts.flags.timeout_ms : b->config->redis_request_timeout_ms;
+    uint32_t timeout_ms =
+        timeout > 0 && timeout < ACK_TIMEOUT_MAX_MS ? (uint32_t)timeout : ACK_TIMEOUT_MAX_MS;
     struct bridge_query *q = query_open(b, n, ADAPTER_BROADCAST, r->request_id, timeout_ms);
 
     if (q == NULL)
@@ -251,7 +272,8 @@ static void broadcast_with_ack(struct bridge *b, const struct bridge_namespace *
 }
 
 /* 6: no application of ours listens, so who waits for an answer gets one at once: null. Events of Peal's own (peal:) are for Node servers alone. */
-static void server_emit(struct bridge *b, const struct bridge_namespace *n, const struct adapter_request *r)
+static void server_emit(struct bridge *b, const struct bridge_namespace *n,
+                        const struct adapter_request *r)
 {
     struct json_iter it = json_iter_open(r->data.json);
     char done[256];
@@ -261,7 +283,8 @@ static void server_emit(struct bridge *b, const struct bridge_namespace *n, cons
 
     if (r->request_id.bytes == NULL || slice_equal(r->uid, slice_of(n->uid, ADAPTER_UID_CHARS)))
         return;
-    if (json_iter_next(&it, &key, &name, &kind) && kind == JSON_STRING && name.n_bytes >= 6 && memcmp(name.bytes, "\"peal:", 6) == 0)
+    if (json_iter_next(&it, &key, &name, &kind) && kind == JSON_STRING && name.n_bytes >= 6 &&
+        memcmp(name.bytes, "\"peal:", 6) == 0)
         return;
     adapter_put_emit_answer(&sink, r->request_id, slice_text("null"));
     if (!sink.too_big)
@@ -274,7 +297,8 @@ void inbound_request(struct bridge *b, const struct bridge_namespace *n, struct 
     struct msgpack_sink sink;
     enum adapter_result result;
 
-    if (payload.n_bytes > ring_record_bytes_max(&b->ring) * 2ull || !decode_sink(b, payload, &sink)) {
+    if (payload.n_bytes > ring_record_bytes_max(&b->ring) * 2ull ||
+        !decode_sink(b, payload, &sink)) {
         undecodable(b, ADAPTER_TOO_BIG);
         return;
     }
@@ -286,23 +310,14 @@ void inbound_request(struct bridge *b, const struct bridge_namespace *n, struct 
     switch (r.type) {
     case ADAPTER_JOIN:
     case ADAPTER_LEAVE:
-    case ADAPTER_DISCONNECT:
-        obey(b, n, &r);
-        break;
+    case ADAPTER_DISCONNECT: obey(b, n, &r); break;
     case ADAPTER_SOCKETS:
     case ADAPTER_ALL_ROOMS:
-    case ADAPTER_FETCH:
-        ask(b, n, &r);
-        break;
-    case ADAPTER_SERVER_EMIT:
-        server_emit(b, n, &r);
-        break;
-    case ADAPTER_BROADCAST:
-        broadcast_with_ack(b, n, &r);
-        break;
+    case ADAPTER_FETCH: ask(b, n, &r); break;
+    case ADAPTER_SERVER_EMIT: server_emit(b, n, &r); break;
+    case ADAPTER_BROADCAST: broadcast_with_ack(b, n, &r); break;
     case ADAPTER_CLIENT_COUNT: /* answers, on the wrong channel */
     case ADAPTER_CLIENT_ACK:
-    case ADAPTER_TYPES:
-        break;
+    case ADAPTER_TYPES: break;
     }
 }

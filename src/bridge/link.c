@@ -22,12 +22,12 @@
 #include "base/log.h"
 
 #define BACKOFF_FIRST_MS 100
-#define BACKOFF_MAX_MS 5000
-#define SILENT_MS 5000  /* then a PING */
-#define DEAF_MS 5000    /* and no answer for that long: made anew */
-#define CONNECT_MS 5000
-#define READ_BYTES 65536
-#define READS_PER_TURN 16
+#define BACKOFF_MAX_MS   5000
+#define SILENT_MS        5000 /* then a PING */
+#define DEAF_MS          5000 /* and no answer for that long: made anew */
+#define CONNECT_MS       5000
+#define READ_BYTES       65536
+#define READS_PER_TURN   16
 
 void link_init(struct link *l, const struct config_redis *redis, const char *name, bool subscriber)
 {
@@ -65,7 +65,8 @@ static void fail(struct link *l, uint64_t now_ms, const char *why)
     if (getrandom(&jitter, sizeof jitter, GRND_NONBLOCK) == sizeof jitter)
         delay -= jitter % (delay / 2);
     l->_n_failures++;
-    log_warning("redis_down", "link=%s host=%s port=%u reason=%s retry_in=%ums", l->name, l->redis->host, l->redis->port, why, delay);
+    log_warning("redis_down", "link=%s host=%s port=%u reason=%s retry_in=%ums", l->name,
+                l->redis->host, l->redis->port, why, delay);
     drop(l);
     l->_retry_at_ms = now_ms + delay;
 }
@@ -81,7 +82,8 @@ static int open_unix(const char *path)
     }
     memcpy(address.sun_path, path, strlen(path));
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) < 0 && errno != EINPROGRESS) {
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) < 0 &&
+        errno != EINPROGRESS) {
         int error = errno;
 
         close(fd);
@@ -114,7 +116,8 @@ static int open_tcp(const struct config_redis *redis, const char **why)
     }
     freeaddrinfo(found);
     if (fd >= 0)
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* a matter of latency only */
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on,
+                         sizeof on); /* a matter of latency only */
     return fd;
 }
 
@@ -197,7 +200,8 @@ static void greet(struct link *l, uint64_t now_ms)
 
     l->state = LINK_GREETING;
     if (r->password[0] != 0) {
-        struct slice words[3] = { slice_text("AUTH"), slice_text(r->user), slice_text(r->password) };
+        struct slice words[3] = { slice_text("AUTH"), slice_text(r->user),
+                                  slice_text(r->password) };
 
         if (r->user[0] == 0)
             words[1] = words[2];
@@ -206,7 +210,8 @@ static void greet(struct link *l, uint64_t now_ms)
     }
     if (r->db != 0) {
         char db[16];
-        struct slice words[2] = { slice_text("SELECT"), { db, (uint32_t)snprintf(db, sizeof db, "%u", r->db) } };
+        struct slice words[2] = { slice_text("SELECT"),
+                                  { db, (uint32_t)snprintf(db, sizeof db, "%u", r->db) } };
 
         ok = ok && queue_command(l, 2, words);
         l->_greetings++;
@@ -220,13 +225,10 @@ static void greet(struct link *l, uint64_t now_ms)
 short link_events(const struct link *l)
 {
     switch ((enum link_state)l->state) {
-    case LINK_DOWN:
-        return 0;
-    case LINK_CONNECTING:
-        return POLLOUT;
+    case LINK_DOWN: return 0;
+    case LINK_CONNECTING: return POLLOUT;
     case LINK_GREETING:
-    case LINK_UP:
-        break;
+    case LINK_UP: break;
     }
     return (short)(POLLIN | (l->_n_out > l->_out_at ? POLLOUT : 0));
 }
@@ -308,7 +310,8 @@ static void read_socket(struct link *l, uint64_t now_ms)
     }
 }
 
-bool link_on_events(struct link *l, short events, bool read, uint64_t now_ms, link_on_reply on_reply, void *context)
+bool link_on_events(struct link *l, short events, bool read, uint64_t now_ms,
+                    link_on_reply on_reply, void *context)
 {
     bool was_up = l->state == LINK_UP;
 

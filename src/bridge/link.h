@@ -11,21 +11,21 @@ enum link_state { LINK_DOWN = 0, LINK_CONNECTING, LINK_GREETING, LINK_UP };
 
 struct link {
     const struct config_redis *redis;
-    const char *name;          /* for the log */
-    int fd;                    /* -1: none */
-    uint8_t state;             /* enum link_state */
-    bool subscriber;           /* a PING is answered by an array there */
+    const char *name; /* for the log */
+    int fd;           /* -1: none */
+    uint8_t state;    /* enum link_state */
+    bool subscriber;  /* a PING is answered by an array there */
     void *_reader;
-    char *_out;                /* bytes to be written */
+    char *_out; /* bytes to be written */
     uint32_t _n_out, _out_at, _out_max;
-    uint32_t _greetings;       /* answers to AUTH and SELECT that are to come */
+    uint32_t _greetings; /* answers to AUTH and SELECT that are to come */
     uint32_t _n_failures;
     uint64_t _retry_at_ms;
-    uint64_t _pinged_at_ms;    /* 0: no ping is out */
+    uint64_t _pinged_at_ms; /* 0: no ping is out */
     uint64_t _heard_at_ms;
 };
 
-#define LINK_OUT_MAX (64u << 20)   /* bytes that wait to be written */
+#define LINK_OUT_MAX   (64u << 20)  /* bytes that wait to be written */
 #define LINK_REPLY_MAX (256u << 20) /* bytes of one reply; beyond it the connection is made anew */
 
 /* Called for each reply of an established connection. The reply is freed by the caller. False: stop for now, keep the rest. */
@@ -41,7 +41,8 @@ short link_events(const struct link *l);
 void link_tick(struct link *l, uint64_t now_ms);
 
 /* After poll: reads, hands out replies, writes. True: it came up just now. `read` = false: only writes (its replies must wait). */
-bool link_on_events(struct link *l, short events, bool read, uint64_t now_ms, link_on_reply on_reply, void *context);
+bool link_on_events(struct link *l, short events, bool read, uint64_t now_ms,
+                    link_on_reply on_reply, void *context);
 
 /* Hands out replies that have been read already. */
 void link_replies(struct link *l, uint64_t now_ms, link_on_reply on_reply, void *context);

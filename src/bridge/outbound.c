@@ -27,7 +27,8 @@ static bool take_event(struct bridge *b, const struct record_view *view, struct 
     event->n_attachments = 0;
     if (view->header->encoding == ENCODING_SOCKETIO) {
         event->json = view->event;
-        for (uint32_t i = 1; i < view->header->n_parts && event->n_attachments < MSGPACK_ATTACHMENTS_MAX; i++)
+        for (uint32_t i = 1;
+             i < view->header->n_parts && event->n_attachments < MSGPACK_ATTACHMENTS_MAX; i++)
             event->attachments[event->n_attachments++] = record_part(view, i, &opcode);
         return true;
     }
@@ -56,7 +57,8 @@ void outbound_record(struct bridge *b, const struct record_view *view)
     static struct msgpack_text event; /* 4 KB of attachments; one thread */
     struct adapter_opts opts = { .rooms = rooms, .except = except };
     uint32_t index = namespace_find(&b->region, view->nsp);
-    const struct bridge_namespace *n = index == NAMESPACE_NONE ? NULL : bridge_namespace_at(b, index);
+    const struct bridge_namespace *n =
+        index == NAMESPACE_NONE ? NULL : bridge_namespace_at(b, index);
     struct msgpack_sink sink;
     struct msgpack_sink scratch;
     struct slice channel;
@@ -82,7 +84,8 @@ void outbound_record(struct bridge *b, const struct record_view *view)
         return;
     }
     n_bytes = view->header->n_bytes;
-    if (bridge_room(&b->scratch, 7 * n_bytes + n_names + 4096) == NULL || bridge_room(&b->message, 4 * n_bytes + n_names + 4096) == NULL) {
+    if (bridge_room(&b->scratch, 7 * n_bytes + n_names + 4096) == NULL ||
+        bridge_room(&b->message, 4 * n_bytes + n_names + 4096) == NULL) {
         count_add(b->row, COUNT_REDIS_DROPPED_TOO_BIG, 1);
         return;
     }
@@ -90,9 +93,12 @@ void outbound_record(struct bridge *b, const struct record_view *view)
     scratch = msgpack_sink_of(b->scratch.bytes, b->scratch.n_max);
     adapter_put_channel(&sink, slice_text(b->config->redis_key), view->nsp, &opts);
     channel = msgpack_sink_slice(&sink, 0);
-    if (adapter_put_broadcast(&sink, &scratch, slice_of(n->uid, ADAPTER_UID_CHARS), view->nsp, -1, &opts, &event) != ADAPTER_OK) {
-        count_add(b->row, COUNT_REDIS_DROPPED_UNDECODABLE, 1); /* nothing that could hurt a peer is published */
+    if (adapter_put_broadcast(&sink, &scratch, slice_of(n->uid, ADAPTER_UID_CHARS), view->nsp, -1,
+                              &opts, &event) != ADAPTER_OK) {
+        count_add(b->row, COUNT_REDIS_DROPPED_UNDECODABLE,
+                  1); /* nothing that could hurt a peer is published */
         return;
     }
-    (void)bridge_publish(b, channel, msgpack_sink_slice(&sink, channel.n_bytes)); /* counted there */
+    (void)bridge_publish(b, channel,
+                         msgpack_sink_slice(&sink, channel.n_bytes)); /* counted there */
 }

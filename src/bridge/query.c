@@ -9,7 +9,8 @@
 #include "proto/json.h"
 #include "shm/atomic.h"
 
-struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace *n, enum adapter_type type, struct slice request_id,
+struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace *n,
+                                enum adapter_type type, struct slice request_id,
                                 uint32_t timeout_ms)
 {
     struct bridge_query *q = NULL;
@@ -27,7 +28,9 @@ struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace 
     /* the counter lives in the slot and survives this process: an id is never used twice */
     counter = shm_load_u64(&b->slot->next_ack) + 1;
     shm_store_u64(&b->slot->next_ack, counter);
-    *q = (struct bridge_query){ .id = counter * PEAL_SLOTS + PEAL_SLOT_BRIDGE, .type = (uint8_t)type, .nsp = n->index };
+    *q = (struct bridge_query){ .id = counter * PEAL_SLOTS + PEAL_SLOT_BRIDGE,
+                                .type = (uint8_t)type,
+                                .nsp = n->index };
     q->until_ms = b->now_ms + (type == ADAPTER_BROADCAST ? timeout_ms : timeout_ms / 10 * 8);
     memcpy(q->request_id, request_id.bytes, request_id.n_bytes);
     q->n_request_id = request_id.n_bytes;
@@ -53,10 +56,13 @@ static void note_truncated(struct bridge *b, const struct bridge_query *q)
     static struct log_rate rate;
     uint32_t suppressed;
 
-    count_add(b->row, q->type == ADAPTER_ALL_ROOMS ? COUNT_REDIS_TRUNCATED_ROOMS : COUNT_REDIS_TRUNCATED_SOCKETS, 1);
+    count_add(b->row,
+              q->type == ADAPTER_ALL_ROOMS ? COUNT_REDIS_TRUNCATED_ROOMS
+                                           : COUNT_REDIS_TRUNCATED_SOCKETS,
+              1);
     if (log_allow(&rate, b->now_ms, 6, &suppressed))
-        log_warning("redis_answer_truncated", "type=%u limit=%u key=%s suppressed=%u", q->type, b->config->redis_answer_max_bytes,
-                    "redis_answer_max_bytes", suppressed);
+        log_warning("redis_answer_truncated", "type=%u limit=%u key=%s suppressed=%u", q->type,
+                    b->config->redis_answer_max_bytes, "redis_answer_max_bytes", suppressed);
 }
 
 static void answer_list(struct bridge *b, struct bridge_query *q, const struct bridge_namespace *n)
@@ -173,18 +179,21 @@ void query_ack(struct bridge *b, const struct record_view *view)
     if (n == NULL || q->type != ADAPTER_BROADCAST)
         return;
     array = record_part(view, 0, &opcode);
-    if (!json_valid(array, &kind) || kind != JSON_ARRAY || bridge_room(&b->payload, 4 * n_bytes + 4096) == NULL ||
+    if (!json_valid(array, &kind) || kind != JSON_ARRAY ||
+        bridge_room(&b->payload, 4 * n_bytes + 4096) == NULL ||
         bridge_room(&b->scratch, 7 * n_bytes + 4096) == NULL)
         return;
     it = json_iter_open(array);
     value.n_attachments = 0;
     if (!json_iter_next(&it, &key, &value.json, &kind))
         value.json = (struct slice){ NULL, 0 };
-    for (uint32_t i = 1; i < view->header->n_parts && value.n_attachments < MSGPACK_ATTACHMENTS_MAX; i++)
+    for (uint32_t i = 1; i < view->header->n_parts && value.n_attachments < MSGPACK_ATTACHMENTS_MAX;
+         i++)
         value.attachments[value.n_attachments++] = record_part(view, i, &opcode);
     sink = msgpack_sink_of(b->payload.bytes, b->payload.n_max);
     scratch = msgpack_sink_of(b->scratch.bytes, b->scratch.n_max);
-    if (adapter_put_client_ack(&sink, &scratch, slice_of(q->request_id, q->n_request_id), &value) == ADAPTER_OK)
+    if (adapter_put_client_ack(&sink, &scratch, slice_of(q->request_id, q->n_request_id), &value) ==
+        ADAPTER_OK)
         (void)bridge_respond(b, n, msgpack_sink_slice(&sink, 0));
 }
 

@@ -20,17 +20,17 @@ struct bridge_namespace {
 
 /* A peer's question that the workers are answering. */
 struct bridge_query {
-    uint64_t id;        /* in the ring; 0: free */
-    uint8_t type;       /* enum adapter_type */
+    uint64_t id;  /* in the ring; 0: free */
+    uint8_t type; /* enum adapter_type */
     bool truncated;
-    bool counted;       /* BROADCAST: the client count has been published */
+    bool counted; /* BROADCAST: the client count has been published */
     char request_id[64];
     uint32_t n_request_id;
     uint32_t nsp;
-    uint64_t waiting;   /* workers whose answer is to come */
+    uint64_t waiting; /* workers whose answer is to come */
     uint64_t until_ms;
     uint32_t n_clients;
-    char *answer;       /* JSON list so far, without brackets */
+    char *answer; /* JSON list so far, without brackets */
     uint32_t n_answer;
 };
 
@@ -51,12 +51,13 @@ struct bridge {
     struct link out; /* PUBLISH */
     struct bridge_namespace namespaces[NAMESPACES_MAX];
     uint32_t n_namespaces;
-    uint32_t n_confirmed;   /* subscriptions confirmed on the present connection */
+    uint32_t n_confirmed; /* subscriptions confirmed on the present connection */
     uint32_t n_subscriptions;
     struct bridge_query queries[BRIDGE_QUERIES_MAX];
     struct bridge_buffer payload, scratch, record, pending, message;
-    uint32_t n_pending;     /* bytes of a record that waits for room in the ring; nothing more is taken from Redis meanwhile */
-    uint64_t at;            /* position in the ring */
+    uint32_t
+        n_pending; /* bytes of a record that waits for room in the ring; nothing more is taken from Redis meanwhile */
+    uint64_t at; /* position in the ring */
     uint64_t now_ms;
     bool stop;
 };
@@ -65,7 +66,8 @@ struct bridge {
 MUST_USE char *bridge_room(struct bridge_buffer *b, uint64_t n_bytes);
 
 struct slice bridge_nsp(const struct bridge *b, const struct bridge_namespace *n);
-struct bridge_namespace *bridge_namespace_at(struct bridge *b, uint32_t index); /* by the host's index; NULL */
+struct bridge_namespace *bridge_namespace_at(struct bridge *b,
+                                             uint32_t index); /* by the host's index; NULL */
 
 /* PUBLISH. False: not up or too much waits; counted. */
 bool bridge_publish(struct bridge *b, struct slice channel, struct slice payload);
@@ -79,11 +81,13 @@ void bridge_retry(struct bridge *b);
 void outbound_record(struct bridge *b, const struct record_view *view);
 
 /* inbound.c: a message of a broadcast channel, and one of a request channel. */
-void inbound_broadcast(struct bridge *b, const struct bridge_namespace *n, struct slice channel, struct slice payload);
+void inbound_broadcast(struct bridge *b, const struct bridge_namespace *n, struct slice channel,
+                       struct slice payload);
 void inbound_request(struct bridge *b, const struct bridge_namespace *n, struct slice payload);
 
 /* query.c */
-struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace *n, enum adapter_type type, struct slice request_id,
+struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace *n,
+                                enum adapter_type type, struct slice request_id,
                                 uint32_t timeout_ms); /* NULL: too many */
 void query_reply(struct bridge *b, const struct record_view *view);
 void query_ack(struct bridge *b, const struct record_view *view);

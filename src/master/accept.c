@@ -17,7 +17,8 @@
 #include "shm/atomic.h"
 
 #define ACCEPT_RETRY_MS 100
-#define ACCEPT_RETRY_SHORT_MS 5 /* out of descriptors, while those that wait to be sent free theirs */
+#define ACCEPT_RETRY_SHORT_MS \
+    5 /* out of descriptors, while those that wait to be sent free theirs */
 
 static void accept_failed(struct master *m, struct acceptor_listener *a, int error)
 {
@@ -26,8 +27,8 @@ static void accept_failed(struct master *m, struct acceptor_listener *a, int err
 
     if (error == ECANCELED || error == ECONNABORTED || error == EINTR || m->acceptor.closed)
         return;
-    a->retry_at_ms = m->now_ms + (scarce && !placer_is_empty(m) ? ACCEPT_RETRY_SHORT_MS
-                                                                : ACCEPT_RETRY_MS);
+    a->retry_at_ms =
+        m->now_ms + (scarce && !placer_is_empty(m) ? ACCEPT_RETRY_SHORT_MS : ACCEPT_RETRY_MS);
     if (!log_allow(&m->acceptor.error_log, m->now_ms, 6, &suppressed))
         return;
     log_error("accept_failed", "error=%s remedy=%s suppressed=%u", strerror(error),
@@ -83,7 +84,8 @@ void accept_turn(struct master *m)
     for (uint32_t i = 0; i < m->clients.n && !acceptor->closed; i++) {
         const struct listener *l = &m->clients.items[i];
         struct acceptor_listener *a = &acceptor->listeners[i];
-        bool wanted = l->slot == LISTENER_SHARED ? any_live : accept_stands_in(m, l->slot, any_live);
+        bool wanted =
+            l->slot == LISTENER_SHARED ? any_live : accept_stands_in(m, l->slot, any_live);
 
         wanted = wanted && !acceptor->paused;
         if (wanted && !a->armed && m->now_ms >= a->retry_at_ms) {

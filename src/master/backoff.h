@@ -6,9 +6,9 @@
 #include <stdint.h>
 
 #define BACKOFF_FREE_DEATHS 5
-#define BACKOFF_WINDOW_MS 60000
-#define BACKOFF_FIRST_MS 100
-#define BACKOFF_MAX_MS 5000
+#define BACKOFF_WINDOW_MS   60000
+#define BACKOFF_FIRST_MS    100
+#define BACKOFF_MAX_MS      5000
 
 /* Zero is a slot that never died. */
 struct backoff {

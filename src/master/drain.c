@@ -150,11 +150,10 @@ uint32_t drain_wait_ms(const struct master *m)
     uint64_t since_ms = m->now_ms - m->drain.begun_ms;
 
     switch ((enum shm_drain)m->region.header->draining) {
-    case DRAIN_NO:      return UINT32_MAX;
+    case DRAIN_NO: return UINT32_MAX;
     case DRAIN_GRACE:
-        return since_ms < m->config->drain_grace_ms
-                   ? m->config->drain_grace_ms - (uint32_t)since_ms
-                   : 1;
+        return since_ms < m->config->drain_grace_ms ? m->config->drain_grace_ms - (uint32_t)since_ms
+                                                    : 1;
     case DRAIN_CLOSING: return PACE_TICK_MS / 2;
     }
     return PACE_TICK_MS;

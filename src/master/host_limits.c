@@ -11,7 +11,7 @@
 bool host_limits_apply(struct config *c, uint64_t nofile, char *why, uint32_t why_bytes)
 {
     const uint64_t workers = c->workers;
-    uint64_t pending = c->max_pending, usable;
+    uint64_t pending = c->max_pending, usable, host;
 
     assert(workers > 0);
     if (nofile < HOST_FD_KEPT + 2) {
@@ -26,6 +26,7 @@ bool host_limits_apply(struct config *c, uint64_t nofile, char *why, uint32_t wh
     usable = nofile - HOST_FD_KEPT - pending;
     if (usable > UINT32_MAX / CONFIG_WORKERS_MAX)
         usable = UINT32_MAX / CONFIG_WORKERS_MAX;
+    host = workers * usable;
     if (c->max_connections_per_worker > usable) {
         snprintf(why, why_bytes,
                  "max_connections_per_worker = %u: this host allows %llu: RLIMIT_NOFILE is %llu, "
@@ -34,13 +35,13 @@ bool host_limits_apply(struct config *c, uint64_t nofile, char *why, uint32_t wh
                  (unsigned long long)nofile, (unsigned long long)pending, HOST_FD_KEPT);
         return false;
     }
-    if (c->max_connections > workers * usable) {
+    if (c->max_connections > host) {
         snprintf(why, why_bytes,
                  "max_connections = %u: this host allows %llu: %llu workers with %llu each: "
                  "RLIMIT_NOFILE is %llu, less %llu pending (max_pending) and a reserve of %d",
-                 c->max_connections, (unsigned long long)(workers * usable),
-                 (unsigned long long)workers, (unsigned long long)usable,
-                 (unsigned long long)nofile, (unsigned long long)pending, HOST_FD_KEPT);
+                 c->max_connections, (unsigned long long)host, (unsigned long long)workers,
+                 (unsigned long long)usable, (unsigned long long)nofile,
+                 (unsigned long long)pending, HOST_FD_KEPT);
         return false;
     }
     if (c->max_connections_per_worker == 0)

@@ -28,11 +28,11 @@
 #include "master/watch.h"
 #include "shm/atomic.h"
 
-#define MASTER_EVENTS_MAX 256
-#define MASTER_STOP_MS 2000 /* children have that long to go by themselves */
+#define MASTER_EVENTS_MAX   256
+#define MASTER_STOP_MS      2000 /* children have that long to go by themselves */
 #define MASTER_STOP_TICK_MS 20
-#define MASTER_SQ_ENTRIES 256
-#define MASTER_CQ_ENTRIES 4096
+#define MASTER_SQ_ENTRIES   256
+#define MASTER_CQ_ENTRIES   4096
 
 enum { EXIT_OK = 0, EXIT_OTHER = 1, EXIT_CONFIG = 2 };
 
@@ -175,7 +175,8 @@ static int master_listen(struct master *m)
         log_error("listen_failed", "key=listen reason=%s", why);
         return EXIT_OTHER;
     }
-    if (listeners_open(&m->admin, &c->admin_listen, 1, BALANCE_LEASTCONN, 0, why, sizeof why) != 0) {
+    if (listeners_open(&m->admin, &c->admin_listen, 1, BALANCE_LEASTCONN, 0, why, sizeof why) !=
+        0) {
         log_error("listen_failed", "key=admin_listen reason=%s", why);
         return EXIT_OTHER;
     }
@@ -265,9 +266,15 @@ static void master_on_signal(struct master *m, int signal_number)
         m->exit_code = EXIT_OTHER;
         m->kill_at_ms = m->now_ms;
         break;
-    case SIGHUP:  log_warning("signal_ignored", "signal=HUP reason=%s", "reload: not in this build"); break;
-    case SIGUSR2: log_warning("signal_ignored", "signal=USR2 reason=%s", "upgrade: not in this build"); break;
-    default:      log_warning("signal_ignored", "signal=%d reason=%s", signal_number, "has no meaning"); break;
+    case SIGHUP:
+        log_warning("signal_ignored", "signal=HUP reason=%s", "reload: not in this build");
+        break;
+    case SIGUSR2:
+        log_warning("signal_ignored", "signal=USR2 reason=%s", "upgrade: not in this build");
+        break;
+    default:
+        log_warning("signal_ignored", "signal=%d reason=%s", signal_number, "has no meaning");
+        break;
     }
 }
 
@@ -322,7 +329,9 @@ static void master_on_event(struct master *m, const struct loop_event *event)
             loop_poll(m->loop, m->signal_fd, POLLIN, event->tag);
         master_read_signals(m);
         break;
-    case MASTER_OP_PIDFD: slots_on_pidfd(m, tag_index(event->tag), tag_generation(event->tag)); break;
+    case MASTER_OP_PIDFD:
+        slots_on_pidfd(m, tag_index(event->tag), tag_generation(event->tag));
+        break;
     case MASTER_OP_INBOX:
         if (!event->more)
             loop_poll(m->loop, m->slots[PEAL_SLOT_MASTER].inbox[0], POLLIN, event->tag);

@@ -5,19 +5,18 @@
 #include "base/log.h"
 #include "peal/limits.h"
 
-#define MEMORY_WS_CONTEXT 4400u     /* wslay's frame context with its buffer */
-#define MEMORY_SQE 64u
-#define MEMORY_CQE 16u
-#define MEMORY_NODE 16u             /* fan-out: a pending node of a batch */
-#define MEMORY_DEFERRED 64u         /* an entry that waits for the cursor */
+#define MEMORY_WS_CONTEXT      4400u /* wslay's frame context with its buffer */
+#define MEMORY_SQE             64u
+#define MEMORY_CQE             16u
+#define MEMORY_NODE            16u  /* fan-out: a pending node of a batch */
+#define MEMORY_DEFERRED        64u  /* an entry that waits for the cursor */
 #define MEMORY_PENDING_CONNECT 512u /* a CONNECT in middleware */
 
 void memory_bound_sum(struct memory_bound *out, const struct config *c,
                       const uint64_t region_bytes[2])
 {
     const uint64_t n_connections = c->max_connections + (uint64_t)c->workers * c->max_pending;
-    const uint64_t worker = MEMORY_WORKER_BASE +
-                            (uint64_t)WS_CONTEXTS_MAX * MEMORY_WS_CONTEXT +
+    const uint64_t worker = MEMORY_WORKER_BASE + (uint64_t)WS_CONTEXTS_MAX * MEMORY_WS_CONTEXT +
                             WORKER_SQ_ENTRIES * MEMORY_SQE + WORKER_CQ_ENTRIES * MEMORY_CQE +
                             (uint64_t)WORKER_NODES_PER_BATCH * MEMORY_NODE +
                             WORKER_CONTROL_ARENA_BYTES +
@@ -30,9 +29,8 @@ void memory_bound_sum(struct memory_bound *out, const struct config *c,
     out->region_populated = region_bytes[1];
     out->ring = c->ring_bytes;
     out->commits = c->ring_bytes / RING_UNIT_BYTES * sizeof(uint64_t);
-    out->tables = out->region > out->ring + out->commits
-                      ? out->region - out->ring - out->commits
-                      : 0;
+    out->tables =
+        out->region > out->ring + out->commits ? out->region - out->ring - out->commits : 0;
     out->receive = RECEIVE_BYTES_HOST;
     out->outq = c->outq_bytes_total;
     out->inbound = c->inbound_bytes_total;
@@ -53,17 +51,15 @@ void memory_bound_log(const struct memory_bound *b, const struct config *c, uint
              "connection_bytes=%llu connection_kernel_bytes=%llu populated_bytes=%llu "
              "host_bytes=%llu",
              c->max_connections, c->max_connections_per_worker, c->max_pending,
-             (unsigned long long)nofile, (unsigned long long)b->total,
-             (unsigned long long)b->ring, (unsigned long long)b->commits,
-             (unsigned long long)b->tables, (unsigned long long)b->receive,
-             (unsigned long long)b->outq, (unsigned long long)b->inbound,
-             (unsigned long long)b->workers, (unsigned long long)b->connections_user,
-             (unsigned long long)b->connections_kernel,
+             (unsigned long long)nofile, (unsigned long long)b->total, (unsigned long long)b->ring,
+             (unsigned long long)b->commits, (unsigned long long)b->tables,
+             (unsigned long long)b->receive, (unsigned long long)b->outq,
+             (unsigned long long)b->inbound, (unsigned long long)b->workers,
+             (unsigned long long)b->connections_user, (unsigned long long)b->connections_kernel,
              (unsigned long long)(b->region_populated + b->receive),
              (unsigned long long)host_bytes);
     if (b->total > host_bytes)
-        log_warning("memory_overcommitted",
-                    "memory_bytes=%llu host_bytes=%llu remedy=%s", (unsigned long long)b->total,
-                    (unsigned long long)host_bytes,
+        log_warning("memory_overcommitted", "memory_bytes=%llu host_bytes=%llu remedy=%s",
+                    (unsigned long long)b->total, (unsigned long long)host_bytes,
                     "lower max_connections, outq_bytes_total, inbound_bytes_total or ring_bytes");
 }

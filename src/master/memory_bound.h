@@ -5,7 +5,7 @@
 #include "base/config.h"
 
 /* What a connection costs while it is idle; measured, see README's benchmarks. */
-#define MEMORY_CONNECTION_USER 1024u   /* connection, session, socket, rooms, handshake */
+#define MEMORY_CONNECTION_USER   1024u /* connection, session, socket, rooms, handshake */
 #define MEMORY_CONNECTION_KERNEL 4608u /* socket, inode, file, dentry and one armed poll */
 
 /* Of one worker, apart from what is in other terms: see the sum in memory_bound.c. */

@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define PACE_TICK_MS 20
+#define PACE_TICK_MS  20
 #define PACE_AUTO_MIN 100 /* per second */
 
 struct pace {
@@ -27,6 +27,7 @@ uint64_t pace_take(struct pace *p, uint64_t now_ms);
 
 /* Splits `tokens` in proportion to what each can use: given[i] <= wants[i], and as many are given as
  * there are tokens or wants in all. `turn` rotates who gets the odd ones; the caller keeps it. */
-void pace_share(uint64_t tokens, const uint64_t *wants, uint64_t *given, uint32_t n, uint32_t *turn);
+void pace_share(uint64_t tokens, const uint64_t *wants, uint64_t *given, uint32_t n,
+                uint32_t *turn);
 
 #endif

@@ -106,8 +106,8 @@ static void placer_look(struct master *m, struct place_worker *workers)
     for (uint32_t i = 0; i < m->config->workers; i++) {
         const struct shm_slot *shm = master_shm(m, i);
         const struct slot *s = &m->slots[i];
-        bool starts = s->phase == PHASE_STARTING &&
-                      m->now_ms - s->started_ms < PLACER_START_WAIT_MS;
+        bool starts =
+            s->phase == PHASE_STARTING && m->now_ms - s->started_ms < PLACER_START_WAIT_MS;
         bool sent = placer_send(m, i); /* what is left of earlier turns goes first */
 
         workers[i] = (struct place_worker){

@@ -70,9 +70,9 @@ int slots_open(struct master *m)
         bool worker = i < m->config->workers;
         int error;
 
-        s->configured = worker || i == PEAL_SLOT_ADMIN ||
-                        (i == PEAL_SLOT_BRIDGE && m->config->redis.enabled);
-        s->role = i == PEAL_SLOT_BRIDGE ? CHILD_BRIDGE
+        s->configured =
+            worker || i == PEAL_SLOT_ADMIN || (i == PEAL_SLOT_BRIDGE && m->config->redis.enabled);
+        s->role = i == PEAL_SLOT_BRIDGE  ? CHILD_BRIDGE
                   : i == PEAL_SLOT_ADMIN ? CHILD_ADMIN
                                          : CHILD_WORKER;
         s->pidfd = s->inbox[0] = s->inbox[1] = -1;
@@ -211,8 +211,7 @@ static void slot_spawn(struct master *m, uint32_t slot)
     s->stall = (struct stall){ 0 };
     shm->pid = pid;
     slot_pin(m, slot, pid);
-    loop_poll_once(m->loop, s->pidfd, POLLIN,
-                   tag_pack(MASTER_OP_PIDFD, slot, shm->generation));
+    loop_poll_once(m->loop, s->pidfd, POLLIN, tag_pack(MASTER_OP_PIDFD, slot, shm->generation));
     log_debug("spawned", "process=%s slot=%u pid=%d generation=%u", slot_names[s->role], slot, pid,
               shm->generation);
 }
@@ -294,7 +293,8 @@ static void slot_resolve(struct master *m, uint32_t slot)
     if (s->role == CHILD_WORKER) {
         sessions_clear(&m->region, slot);
         directory_clear(&m->region, slot);
-        placer_reclaim(m, slot); /* before the words are cleared: places go with their connections */
+        placer_reclaim(m,
+                       slot); /* before the words are cleared: places go with their connections */
     }
     slot_words_clear(m, slot);
     counters_fold(&m->region, slot);
@@ -402,11 +402,11 @@ uint32_t slots_wait_ms(const struct master *m)
             if (slot_may_respawn(m, i))
                 here = s->respawn_at_ms > m->now_ms ? s->respawn_at_ms - m->now_ms : 1;
             break;
-        case PHASE_STARTING:   here = 5; break; /* nobody rings when a process is ready */
+        case PHASE_STARTING: here = 5; break; /* nobody rings when a process is ready */
         case PHASE_RESOLVING:
         case PHASE_ANNOUNCING: here = 1; break;
         case PHASE_LIVE:
-        case PHASES:           break;
+        case PHASES: break;
         }
         if (here < wait_ms)
             wait_ms = here;

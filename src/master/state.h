@@ -29,8 +29,8 @@ enum master_op {
 /* The way of a slot: IDLE -> STARTING -> LIVE -> RESOLVING -> ANNOUNCING -> IDLE; STARTING may die too.
  * At the end of all, the dead go straight to IDLE. */
 enum slot_phase {
-    PHASE_IDLE = 0,   /* no process; the next one comes at respawn_at_ms */
-    PHASE_STARTING,   /* has not said that it is ready */
+    PHASE_IDLE = 0, /* no process; the next one comes at respawn_at_ms */
+    PHASE_STARTING, /* has not said that it is ready */
     PHASE_LIVE,
     PHASE_RESOLVING,  /* dead; a live process may still have its intent */
     PHASE_ANNOUNCING, /* cleared; its `gone` record is not appended yet */
@@ -57,8 +57,9 @@ struct placer_waiting {
     struct peer_address peer;
 };
 
-#define PLACER_QUEUE_MAX 4096  /* beyond it what is accepted is closed, counted as pending */
-#define PLACER_QUEUE_STOP 1024 /* from here on nothing is accepted until it has drained to a quarter */
+#define PLACER_QUEUE_MAX 4096 /* beyond it what is accepted is closed, counted as pending */
+#define PLACER_QUEUE_STOP \
+    1024 /* from here on nothing is accepted until it has drained to a quarter */
 
 struct placer {
     struct placer_waiting queue[PLACER_QUEUE_MAX];
@@ -81,8 +82,8 @@ struct acceptor {
         bool cancelling; /* and asked to end */
         uint64_t retry_at_ms;
     } listeners[LISTENERS_MAX];
-    bool paused; /* the placer's queue is long */
-    bool closed; /* for good */
+    bool paused;      /* the placer's queue is long */
+    bool closed;      /* for good */
     uint32_t wait_ms; /* how long the loop may sleep: a retry is due */
     struct log_rate error_log;
 };
@@ -103,12 +104,12 @@ struct master {
     struct ring ring;
     struct loop *loop;
     struct slot slots[PEAL_SLOTS_ALL]; /* the master's own has an inbox only */
-    bool dead[PEAL_SLOTS_ALL];         /* confirmed dead and not yet free: what ring_reap_intent asks */
+    bool dead[PEAL_SLOTS_ALL]; /* confirmed dead and not yet free: what ring_reap_intent asks */
     struct listeners clients;
     struct listeners admin;
-    int life[2];    /* nobody writes; nobody else has the write end */
+    int life[2]; /* nobody writes; nobody else has the write end */
     int signal_fd;
-    int reserve_fd; /* released for the moment of a spawn, which needs a descriptor */
+    int reserve_fd;      /* released for the moment of a spawn, which needs a descriptor */
     uint64_t now_ms;     /* CLOCK_MONOTONIC, once per turn */
     uint64_t watched_ms; /* when watch.c looked last */
     struct acceptor acceptor;

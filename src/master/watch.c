@@ -97,8 +97,8 @@ void watch_turn(struct master *m)
         sight.progress = shm_load_u64(&shm->progress);
         sight.is_floor = (consumers & 1ull << i) && shm_load_u64(&shm->cursor) == floor;
         sight.wait_from_ms = wait_from_ms;
-        sight.is_stopped = (!s->stall.seen || s->stall.progress == sight.progress) &&
-                           watch_is_stopped(s->pid);
+        sight.is_stopped =
+            (!s->stall.seen || s->stall.progress == sight.progress) && watch_is_stopped(s->pid);
         verdict = stall_look(&s->stall, &sight, m->now_ms);
         if (verdict != STALL_NOT)
             watch_kill(m, i, verdict);

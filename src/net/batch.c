@@ -12,20 +12,20 @@
 
 #include "peal/limits.h"
 
-#define CHAIN_MAX 256 /* pieces in one send; IOV_MAX is 1024 */
-#define WRITABLE_IOV 64
+#define CHAIN_MAX     256 /* pieces in one send; IOV_MAX is 1024 */
+#define WRITABLE_IOV  64
 #define POSITION_NONE UINT64_MAX
 
 struct node {
     const uint8_t *bytes;
-    uint64_t position;    /* of the record, or POSITION_NONE for own bytes */
-    uint64_t total;       /* bytes of the whole chain up to here */
+    uint64_t position; /* of the record, or POSITION_NONE for own bytes */
+    uint64_t total;    /* bytes of the whole chain up to here */
     uint32_t n_bytes;
-    uint32_t offset;      /* of the frames in the record */
-    uint32_t parent;      /* 0: none */
-    uint32_t memo;        /* the child made last */
+    uint32_t offset; /* of the frames in the record */
+    uint32_t parent; /* 0: none */
+    uint32_t memo;   /* the child made last */
     uint32_t depth;
-    uint32_t iov;         /* index of the chain's iovecs + 1, once somebody sent it */
+    uint32_t iov; /* index of the chain's iovecs + 1, once somebody sent it */
 };
 
 struct batch {
@@ -39,18 +39,19 @@ struct batch {
     uint32_t n_iov;
     uint8_t *arena;
     uint32_t arena_used;
-    uint32_t *dirty;      /* connections with something pending, in the order in which they got it */
+    uint32_t *dirty; /* connections with something pending, in the order in which they got it */
     uint32_t n_dirty;
     uint32_t dirty_at;
     uint32_t dirty_max;
-    uint32_t *writable;   /* blocked connections to be tried */
+    uint32_t *writable; /* blocked connections to be tried */
     uint32_t n_writable;
     uint64_t now_ms;
     struct batch_stats stats;
     bool flushing;
 };
 
-struct batch *batch_new(struct conns *conns, struct outqs *outqs, const struct batch_limits *limits, const struct batch_events *events)
+struct batch *batch_new(struct conns *conns, struct outqs *outqs, const struct batch_limits *limits,
+                        const struct batch_events *events)
 {
     struct batch *b = calloc(1, sizeof *b);
 
@@ -67,7 +68,8 @@ struct batch *batch_new(struct conns *conns, struct outqs *outqs, const struct b
     b->dirty = calloc(b->dirty_max, sizeof *b->dirty);
     b->writable = calloc(conns->max, sizeof *b->writable);
     b->n_nodes = 1; /* 0 means none: it is the parent of all first pieces */
-    if (b->nodes == NULL || b->iov == NULL || b->arena == NULL || b->dirty == NULL || b->writable == NULL) {
+    if (b->nodes == NULL || b->iov == NULL || b->arena == NULL || b->dirty == NULL ||
+        b->writable == NULL) {
         batch_free(b);
         return NULL;
     }
@@ -104,8 +106,8 @@ static void reset(struct batch *b)
 /* Makes room for one more piece of `n_bytes` own bytes by sending everything, where there is none. */
 static void make_room(struct batch *b, const struct conn *c, uint32_t n_bytes)
 {
-    if (b->n_nodes == b->limits.nodes_max || b->limits.arena_bytes - b->arena_used < n_bytes || b->n_dirty == b->dirty_max ||
-        b->nodes[c->pending].depth == CHAIN_MAX) {
+    if (b->n_nodes == b->limits.nodes_max || b->limits.arena_bytes - b->arena_used < n_bytes ||
+        b->n_dirty == b->dirty_max || b->nodes[c->pending].depth == CHAIN_MAX) {
         bool idle = batch_flush(b, UINT32_MAX, b->now_ms);
 
         assert(idle);
@@ -132,7 +134,8 @@ static void chain(struct batch *b, struct conn *c, struct node piece)
     c->pending = child;
 }
 
-enum outq_result batch_record(struct batch *b, struct conn *c, const struct outq_record *record, const uint8_t *bytes)
+enum outq_result batch_record(struct batch *b, struct conn *c, const struct outq_record *record,
+                              const uint8_t *bytes)
 {
     assert(!b->flushing);
     if (c->outq != NULL)
@@ -141,11 +144,16 @@ enum outq_result batch_record(struct batch *b, struct conn *c, const struct outq
     if (c->outq != NULL) /* making room has shown that it is blocked */
         return outq_push_record(b->outqs, c->outq, record);
     if (conn_alive(c))
-        chain(b, c, (struct node){ .bytes = bytes, .n_bytes = record->n_bytes, .position = record->position, .offset = record->offset });
+        chain(b, c,
+              (struct node){ .bytes = bytes,
+                             .n_bytes = record->n_bytes,
+                             .position = record->position,
+                             .offset = record->offset });
     return OUTQ_OK;
 }
 
-enum outq_result batch_bytes(struct batch *b, struct conn *c, const void *bytes, uint32_t n_bytes, bool urgent)
+enum outq_result batch_bytes(struct batch *b, struct conn *c, const void *bytes, uint32_t n_bytes,
+                             bool urgent)
 {
     uint8_t *own;
 
@@ -165,7 +173,8 @@ enum outq_result batch_bytes(struct batch *b, struct conn *c, const void *bytes,
         }
     }
     if (c->outq != NULL)
-        return urgent ? outq_push_urgent(b->outqs, c->outq, bytes, n_bytes) : outq_push_bytes(b->outqs, c->outq, bytes, n_bytes);
+        return urgent ? outq_push_urgent(b->outqs, c->outq, bytes, n_bytes)
+                      : outq_push_bytes(b->outqs, c->outq, bytes, n_bytes);
     if (!conn_alive(c))
         return OUTQ_OK;
     own = b->arena + b->arena_used;
@@ -198,11 +207,14 @@ static void block_rest(struct batch *b, struct conn *c, uint32_t last, uint64_t 
 
         if (end <= sent) {
             b->stats.n_pieces += piece->position != POSITION_NONE;
-        } else if (sent > at || piece->position == POSITION_NONE) {
-            uint32_t skip = sent > at ? (uint32_t)(sent - at) : 0;
+        } else if (sent > at) {
+            uint32_t skip = (uint32_t)(sent - at);
 
             /* the rest of a started record goes out whatever happens to what is behind it */
-            result = outq_push_bytes(b->outqs, c->outq, piece->bytes + skip, piece->n_bytes - skip);
+            result = outq_push_rest(b->outqs, c->outq, piece->bytes + skip, piece->n_bytes - skip,
+                                    piece->position != POSITION_NONE);
+        } else if (piece->position == POSITION_NONE) {
+            result = outq_push_bytes(b->outqs, c->outq, piece->bytes, piece->n_bytes);
         } else {
             struct outq_record record = { piece->position, piece->offset, piece->n_bytes };
 
@@ -262,7 +274,8 @@ static void queue_send(struct batch *b, struct conn *c)
 
         assert(b->n_iov + node->depth <= b->limits.nodes_max);
         for (uint32_t i = node->depth; i > 0; i--) {
-            b->iov[b->n_iov + i - 1] = (struct iovec){ (void *)(uintptr_t)b->nodes[at].bytes, b->nodes[at].n_bytes };
+            b->iov[b->n_iov + i - 1] =
+                (struct iovec){ (void *)(uintptr_t)b->nodes[at].bytes, b->nodes[at].n_bytes };
             at = b->nodes[at].parent;
         }
         assert(at == 0);
@@ -370,11 +383,13 @@ static bool send_queued(struct batch *b, struct conn *c)
     }
     for (uint32_t i = 0; i < n; i++)
         n_bytes += iov[i].iov_len;
-    loop_sendv(b->conns->loop, c->fd, iov, n, tag_pack(CONN_OP_SEND, conn_index(b->conns, c), c->generation));
+    loop_sendv(b->conns->loop, c->fd, iov, n,
+               tag_pack(CONN_OP_SEND, conn_index(b->conns, c), c->generation));
     loop_flush_sends(b->conns->loop, CONN_OP_SEND, on_writable_sent, &sent);
     assert(sent.done);
     b->stats.n_sends++;
-    if (sent.result < 0 && sent.result != -EAGAIN && sent.result != -EINTR && sent.result != -ENOBUFS) {
+    if (sent.result < 0 && sent.result != -EAGAIN && sent.result != -EINTR &&
+        sent.result != -ENOBUFS) {
         b->events.failed(b->events.context, c, -sent.result);
         return false;
     }
@@ -389,7 +404,8 @@ static bool send_queued(struct batch *b, struct conn *c)
     return true;
 }
 
-#define WRITABLE_SENDS 16 /* of one connection in one go: a fast reader with a long queue must not hold up the others */
+#define WRITABLE_SENDS \
+    16 /* of one connection in one go: a fast reader with a long queue must not hold up the others */
 
 void batch_flush_writable(struct batch *b, uint64_t now_ms)
 {

@@ -20,29 +20,33 @@ struct batch_limits {
 
 /* What the owner is told during a flush. It may kill connections in `failed` and `finished`, and must not queue anything from within. */
 struct batch_events {
-    void (*failed)(void *context, struct conn *c, int error);                /* the socket is broken: end it */
-    void (*finished)(void *context, struct conn *c);                         /* CONN_END_WHEN_SENT and everything is out */
-    void (*lagged)(void *context, struct conn *c, enum outq_result why);     /* its out-queue cannot take a record: slow consumer */
+    void (*failed)(void *context, struct conn *c, int error); /* the socket is broken: end it */
+    void (*finished)(void *context, struct conn *c); /* CONN_END_WHEN_SENT and everything is out */
+    void (*lagged)(void *context, struct conn *c,
+                   enum outq_result why); /* its out-queue cannot take a record: slow consumer */
     void *context;
 };
 
 struct batch_stats {
     uint64_t n_sends;
-    uint64_t n_pieces;   /* records that went out whole, at once or from a queue */
+    uint64_t n_pieces; /* records that went out whole, at once or from a queue */
     uint64_t n_bytes;
     uint64_t n_short;
     uint64_t n_again;
 };
 
-struct batch *batch_new(struct conns *conns, struct outqs *outqs, const struct batch_limits *limits, const struct batch_events *events);
+struct batch *batch_new(struct conns *conns, struct outqs *outqs, const struct batch_limits *limits,
+                        const struct batch_events *events);
 void batch_free(struct batch *b);
 
 /* Queues a whole record: `bytes` (its frames) lie in the ring and stay there until the batch is through. OUTQ_LIMIT, OUTQ_LOST: the peer is
  * blocked and its queue cannot take it; otherwise it goes out with the next flush. May flush by itself when the batch is full. */
-MUST_USE enum outq_result batch_record(struct batch *b, struct conn *c, const struct outq_record *record, const uint8_t *bytes);
+MUST_USE enum outq_result batch_record(struct batch *b, struct conn *c,
+                                       const struct outq_record *record, const uint8_t *bytes);
 
 /* Queues own bytes; they are copied. `urgent`: WebSocket control frames and pings: before whole records that wait in an out-queue. */
-MUST_USE enum outq_result batch_bytes(struct batch *b, struct conn *c, const void *bytes, uint32_t n_bytes, bool urgent);
+MUST_USE enum outq_result batch_bytes(struct batch *b, struct conn *c, const void *bytes,
+                                      uint32_t n_bytes, bool urgent);
 
 /* Sends what is queued, to at most `budget` connections; true: everything is out, and the ring may move on. */
 MUST_USE bool batch_flush(struct batch *b, uint32_t budget, uint64_t now_ms);

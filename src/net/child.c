@@ -36,7 +36,7 @@ static bool child_slot_fits(enum child_role role, uint32_t slot)
     switch (role) {
     case CHILD_WORKER: return slot < PEAL_WORKERS_MAX;
     case CHILD_BRIDGE: return slot == PEAL_SLOT_BRIDGE;
-    case CHILD_ADMIN:  return slot == PEAL_SLOT_ADMIN;
+    case CHILD_ADMIN: return slot == PEAL_SLOT_ADMIN;
     }
     return false;
 }
@@ -72,7 +72,8 @@ static bool child_parse_name(struct child *out, const char *text)
             continue;
         at++;
         out->role = (enum child_role)role;
-        return child_number(&at, ':', PEAL_SLOTS_ALL - 1, &out->slot) && child_number(&at, '\0', UINT32_MAX, &out->generation) &&
+        return child_number(&at, ':', PEAL_SLOTS_ALL - 1, &out->slot) &&
+               child_number(&at, '\0', UINT32_MAX, &out->generation) &&
                child_slot_fits(out->role, out->slot);
     }
     return false;
@@ -91,7 +92,8 @@ bool child_parse(struct child *out, int argc, char *const argv[])
     static const char prefix[] = "--child=";
 
     memset(out, 0, sizeof *out);
-    if (argc != 2 || strncmp(argv[1], prefix, sizeof prefix - 1) != 0 || !child_parse_name(out, argv[1] + sizeof prefix - 1))
+    if (argc != 2 || strncmp(argv[1], prefix, sizeof prefix - 1) != 0 ||
+        !child_parse_name(out, argv[1] + sizeof prefix - 1))
         return false;
     out->region_fd = child_fd(CHILD_FD_REGION);
     out->life_fd = child_fd(CHILD_FD_LIFE);
@@ -104,7 +106,8 @@ bool child_parse(struct child *out, int argc, char *const argv[])
         out->listeners[out->n_listeners++] = CHILD_FD_LISTENERS + i;
     for (uint32_t i = out->n_listeners; i < CHILD_LISTENERS_MAX; i++)
         out->listeners[i] = -1;
-    return out->region_fd >= 0 && out->life_fd >= 0 && out->inbox_fd >= 0 && out->inboxes[out->slot] >= 0 && out->bells[out->slot] >= 0;
+    return out->region_fd >= 0 && out->life_fd >= 0 && out->inbox_fd >= 0 &&
+           out->inboxes[out->slot] >= 0 && out->bells[out->slot] >= 0;
 }
 
 /* --- the master's side --- */
@@ -192,7 +195,8 @@ static void child_signals_reset(void)
     sigset_t none;
 
     for (int signal_number = 1; signal_number < NSIG; signal_number++)
-        (void)sigaction(signal_number, &action, NULL); /* fails for KILL, STOP and those of the C library */
+        (void)sigaction(signal_number, &action,
+                        NULL); /* fails for KILL, STOP and those of the C library */
     action.sa_handler = SIG_IGN;
     for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++)
         (void)sigaction(ignored[i], &action, NULL);
@@ -200,7 +204,8 @@ static void child_signals_reset(void)
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-__attribute__((noreturn)) static void child_become(struct child_moves *moves, char *const argv[], pid_t parent)
+__attribute__((noreturn)) static void child_become(struct child_moves *moves, char *const argv[],
+                                                   pid_t parent)
 {
     /* The death of the master is told by the life pipe. The signal only wakes a child that is stopped (SIGCONT does nothing else), so that
      * it sees the end of the pipe; any other signal would cost the clients their goodbye. */
@@ -225,11 +230,13 @@ int child_spawn(const struct child *spec, int *pidfd)
 
     assert(child_slot_fits(spec->role, spec->slot));
     assert(spec->n_listeners <= CHILD_LISTENERS_MAX);
-    snprintf(name, sizeof name, "--child=%s:%u:%u", child_role_names[spec->role], spec->slot, spec->generation);
+    snprintf(name, sizeof name, "--child=%s:%u:%u", child_role_names[spec->role], spec->slot,
+             spec->generation);
     child_moves_collect(&moves, spec);
 
     sigfillset(&all);
-    if (sigprocmask(SIG_SETMASK, &all, &before) < 0) /* no handler of ours runs in the child before they are reset */
+    if (sigprocmask(SIG_SETMASK, &all, &before) <
+        0) /* no handler of ours runs in the child before they are reset */
         return -errno;
     pid = fork();
     error = errno;

@@ -13,11 +13,11 @@ struct child {
     uint32_t slot;
     uint32_t generation;
     int region_fd;
-    int life_fd;                        /* read end of the life pipe: EOF = the master is dead */
-    int inbox_fd;                       /* read end of the own inbox */
-    int inboxes[PEAL_SLOTS_ALL];        /* write ends; -1: no such slot */
-    int bells[PEAL_SLOTS_ALL];          /* eventfds */
-    int listeners[8];                   /* reuseport, iphash: the slot's listeners; admin: its listener */
+    int life_fd;                 /* read end of the life pipe: EOF = the master is dead */
+    int inbox_fd;                /* read end of the own inbox */
+    int inboxes[PEAL_SLOTS_ALL]; /* write ends; -1: no such slot */
+    int bells[PEAL_SLOTS_ALL];   /* eventfds */
+    int listeners[8];            /* reuseport, iphash: the slot's listeners; admin: its listener */
     uint32_t n_listeners;
 };
 

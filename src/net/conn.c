@@ -36,7 +36,8 @@ bool conn_alive(const struct conn *c)
 
 static void *reserve(size_t bytes)
 {
-    void *area = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *area = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     return area == MAP_FAILED ? NULL : area;
 }
@@ -86,7 +87,9 @@ uint32_t conn_open(struct conns *cs, int fd, const struct peer_address *peer)
     else
         return CONN_NONE;
     c = &cs->hot[index];
-    *c = (struct conn){ .fd = fd, .generation = c->generation + 1, .owner = CONN_NONE, .kind = CONN_PLAIN_HTTP };
+    *c = (struct conn){
+        .fd = fd, .generation = c->generation + 1, .owner = CONN_NONE, .kind = CONN_PLAIN_HTTP
+    };
     cs->cold[index] = (struct conn_cold){ .peer = *peer };
     cs->n_used++;
     conn_become(c, CONN_HTTP);
@@ -115,7 +118,8 @@ void conn_read_next(struct conns *cs, struct conn *c)
 {
     if (c->state == CONN_DYING || c->state == CONN_FREE)
         return;
-    if ((c->flags & CONN_READ_MORE) != 0 && (c->flags & (CONN_READING | CONN_PAUSED | CONN_STARVED)) == 0)
+    if ((c->flags & CONN_READ_MORE) != 0 &&
+        (c->flags & (CONN_READING | CONN_PAUSED | CONN_STARVED)) == 0)
         arm_recv(cs, c);
 }
 
@@ -136,11 +140,11 @@ bool conn_on_received(struct conns *cs, struct conn *c, const struct loop_event 
         c->flags |= CONN_READ_MORE;
         conn_read_next(cs, c);
         return false;
-    default:
-        break;
+    default: break;
     }
     /* a full buffer: there may be more; an announced end: it comes behind the bytes and is not told again */
-    if (event->result == (int32_t)RECEIVE_BUFFER_BYTES || (event->result > 0 && (c->flags & CONN_EOF) != 0))
+    if (event->result == (int32_t)RECEIVE_BUFFER_BYTES ||
+        (event->result > 0 && (c->flags & CONN_EOF) != 0))
         c->flags |= CONN_READ_MORE;
     return true;
 }

@@ -17,24 +17,41 @@
 #include "net/loop.h"
 #include "proto/ws.h"
 
-enum conn_state { CONN_FREE = 0, CONN_HTTP, CONN_OPEN, CONN_CLOSING, CONN_LINGER, CONN_DYING, CONN_STATES };
+enum conn_state {
+    CONN_FREE = 0,
+    CONN_HTTP,
+    CONN_OPEN,
+    CONN_CLOSING,
+    CONN_LINGER,
+    CONN_DYING,
+    CONN_STATES
+};
 enum conn_kind { CONN_PLAIN_HTTP = 0, CONN_SOCKETIO, CONN_ROOM, CONN_ECHO };
 
 /* Operations in tags. Values from CONN_OP_LIMIT on are free for the owner of the loop. */
-enum conn_op { CONN_OP_NONE = 0, CONN_OP_POLL, CONN_OP_RECV, CONN_OP_SEND, CONN_OP_WRITABLE, CONN_OP_CANCEL, CONN_OP_CLOSE, CONN_OP_LIMIT };
+enum conn_op {
+    CONN_OP_NONE = 0,
+    CONN_OP_POLL,
+    CONN_OP_RECV,
+    CONN_OP_SEND,
+    CONN_OP_WRITABLE,
+    CONN_OP_CANCEL,
+    CONN_OP_CLOSE,
+    CONN_OP_LIMIT
+};
 
-#define CONN_READING 0x01u     /* a receive is in the kernel */
-#define CONN_READ_MORE 0x02u   /* readable again, as far as is known */
-#define CONN_PAUSED 0x04u      /* not read: its input waits for something */
-#define CONN_EOF 0x08u         /* the peer has ended its side */
-#define CONN_WANT_WRITABLE 0x10u /* a poll for writability is in the kernel */
-#define CONN_HAS_PLACE 0x20u   /* holds a place given by the master */
-#define CONN_COUNTED 0x40u     /* is a client: counted in limits and gauges */
-#define CONN_END_WHEN_SENT 0x80u /* CLOSING: shut down when everything is out */
-#define CONN_STARVED 0x100u    /* waits for a receive buffer */
-#define CONN_POLLING 0x200u    /* the multishot poll is armed */
-#define CONN_CONDEMNED 0x400u  /* its end has been decided and is about to be carried out */
-#define CONN_RETRY 0x800u      /* its input is to be looked at again in the next turn */
+#define CONN_READING       0x01u  /* a receive is in the kernel */
+#define CONN_READ_MORE     0x02u  /* readable again, as far as is known */
+#define CONN_PAUSED        0x04u  /* not read: its input waits for something */
+#define CONN_EOF           0x08u  /* the peer has ended its side */
+#define CONN_WANT_WRITABLE 0x10u  /* a poll for writability is in the kernel */
+#define CONN_HAS_PLACE     0x20u  /* holds a place given by the master */
+#define CONN_COUNTED       0x40u  /* is a client: counted in limits and gauges */
+#define CONN_END_WHEN_SENT 0x80u  /* CLOSING: shut down when everything is out */
+#define CONN_STARVED       0x100u /* waits for a receive buffer */
+#define CONN_POLLING       0x200u /* the multishot poll is armed */
+#define CONN_CONDEMNED     0x400u /* its end has been decided and is about to be carried out */
+#define CONN_RETRY         0x800u /* its input is to be looked at again in the next turn */
 
 #define CONN_NONE UINT32_MAX
 
@@ -45,17 +62,17 @@ struct conn_input;
 struct conn {
     int32_t fd;
     uint32_t generation;
-    uint8_t state;          /* enum conn_state: conn_become */
-    uint8_t kind;           /* enum conn_kind */
-    uint16_t flags;         /* facts: CONN_* */
-    uint32_t stamp;         /* of the last record that reached or skipped it: each record at most once */
-    uint32_t pending;       /* batch.c: last node of what goes out in this batch; 0: nothing */
-    uint32_t owner;         /* index of its engine session or plain socket; CONN_NONE: none */
-    struct outq *outq;      /* outq.c: exists only while the peer is blocked */
+    uint8_t state;     /* enum conn_state: conn_become */
+    uint8_t kind;      /* enum conn_kind */
+    uint16_t flags;    /* facts: CONN_* */
+    uint32_t stamp;    /* of the last record that reached or skipped it: each record at most once */
+    uint32_t pending;  /* batch.c: last node of what goes out in this batch; 0: nothing */
+    uint32_t owner;    /* index of its engine session or plain socket; CONN_NONE: none */
+    struct outq *outq; /* outq.c: exists only while the peer is blocked */
     struct wheel_node timer;
-    uint8_t n_ops;          /* requests in the kernel whose last completion is to come */
-    uint8_t refusal;        /* HTTP: enum parcel_refusal: why it must not become a client */
-    uint8_t close_reason;   /* enum close_reason, when its end was decided */
+    uint8_t n_ops;        /* requests in the kernel whose last completion is to come */
+    uint8_t refusal;      /* HTTP: enum parcel_refusal: why it must not become a client */
+    uint8_t close_reason; /* enum close_reason, when its end was decided */
     uint8_t _reserved;
     uint32_t drained_bytes; /* LINGER */
 } __attribute__((aligned(64)));
@@ -75,9 +92,9 @@ struct conns {
     struct wheel wheel;
     uint32_t max;
     uint32_t n_used;
-    uint32_t _free;         /* head of the free list through `owner`; CONN_NONE: none */
-    uint32_t _fresh;        /* indices from here on were never used: their memory is untouched */
-    uint32_t *starved;      /* [max]: connections that wait for a receive buffer */
+    uint32_t _free;    /* head of the free list through `owner`; CONN_NONE: none */
+    uint32_t _fresh;   /* indices from here on were never used: their memory is untouched */
+    uint32_t *starved; /* [max]: connections that wait for a receive buffer */
     uint32_t n_starved;
 };
 
@@ -87,9 +104,18 @@ MUST_USE int conns_init(struct conns *cs, struct loop *loop, uint32_t max, uint6
 /* Takes over `fd` (nonblocking) and begins to read from it. CONN_NONE: no slot is free; the caller keeps the descriptor. */
 MUST_USE uint32_t conn_open(struct conns *cs, int fd, const struct peer_address *peer);
 
-static inline struct conn *conn_at(struct conns *cs, uint32_t index) { return &cs->hot[index]; }
-static inline uint32_t conn_index(const struct conns *cs, const struct conn *c) { return (uint32_t)(c - cs->hot); }
-static inline struct conn_cold *conn_cold(struct conns *cs, const struct conn *c) { return &cs->cold[c - cs->hot]; }
+static inline struct conn *conn_at(struct conns *cs, uint32_t index)
+{
+    return &cs->hot[index];
+}
+static inline uint32_t conn_index(const struct conns *cs, const struct conn *c)
+{
+    return (uint32_t)(c - cs->hot);
+}
+static inline struct conn_cold *conn_cold(struct conns *cs, const struct conn *c)
+{
+    return &cs->cold[c - cs->hot];
+}
 
 void conn_become(struct conn *c, enum conn_state state);
 bool conn_alive(const struct conn *c); /* HTTP, OPEN or CLOSING: output may still go to it */

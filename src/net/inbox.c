@@ -54,7 +54,9 @@ int inbox_send(int fd, const struct parcel *parcels, const int *fds, uint32_t n)
     while (n_fds < n && fds[n_fds] >= 0)
         n_fds++;
     for (uint32_t i = n_fds; i < n; i++)
-        assert(fds[i] < 0); /* those with a descriptor come first, or they would be handed to the wrong parcel */
+        assert(
+            fds[i] <
+            0); /* those with a descriptor come first, or they would be handed to the wrong parcel */
 
     iov.iov_base = (void *)(uintptr_t)parcels;
     iov.iov_len = n * sizeof *parcels;
@@ -85,7 +87,8 @@ static uint32_t inbox_take_fds(struct msghdr *message, int fds[INBOX_BATCH_MAX])
 {
     uint32_t n = 0;
 
-    for (struct cmsghdr *head = CMSG_FIRSTHDR(message); head != NULL; head = CMSG_NXTHDR(message, head)) {
+    for (struct cmsghdr *head = CMSG_FIRSTHDR(message); head != NULL;
+         head = CMSG_NXTHDR(message, head)) {
         size_t n_here;
 
         if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS)
@@ -104,7 +107,8 @@ static uint32_t inbox_take_fds(struct msghdr *message, int fds[INBOX_BATCH_MAX])
     return n;
 }
 
-static const char *inbox_fault(const struct parcel *parcels, size_t n_bytes, uint32_t n_fds, int flags)
+static const char *inbox_fault(const struct parcel *parcels, size_t n_bytes, uint32_t n_fds,
+                               int flags)
 {
     size_t n = n_bytes / sizeof *parcels;
 
@@ -128,9 +132,10 @@ int inbox_receive(int fd, struct parcel parcels[INBOX_BATCH_MAX], int fds[INBOX_
     for (;;) { /* each round takes one packet off the queue, whose length is bounded */
         struct iovec iov = { parcels, INBOX_BATCH_MAX * sizeof *parcels };
         union inbox_control control;
-        struct msghdr message = {
-            .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes
-        };
+        struct msghdr message = { .msg_iov = &iov,
+                                  .msg_iovlen = 1,
+                                  .msg_control = control.bytes,
+                                  .msg_controllen = sizeof control.bytes };
         ssize_t n_bytes = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
         const char *fault;
         uint32_t n_fds;
@@ -152,7 +157,8 @@ int inbox_receive(int fd, struct parcel parcels[INBOX_BATCH_MAX], int fds[INBOX_
         }
         for (uint32_t i = 0; i < n_fds; i++)
             close(fds[i]);
-        log_warning("inbox_packet_dropped", "reason=%s bytes=%zd descriptors=%u", fault, n_bytes, n_fds);
+        log_warning("inbox_packet_dropped", "reason=%s bytes=%zd descriptors=%u", fault, n_bytes,
+                    n_fds);
     }
 }
 

@@ -7,7 +7,7 @@
 
 #include "base/slice.h"
 
-#define PARCEL_VERSION 1
+#define PARCEL_VERSION  1
 #define INBOX_BATCH_MAX 64 /* parcels in one packet */
 
 enum parcel_kind {
@@ -18,7 +18,13 @@ enum parcel_kind {
 enum parcel_command { COMMAND_NONE = 0, COMMAND_DRAIN, COMMAND_LIMITS, COMMAND_RELOAD };
 
 /* Why a connection that is placed anyway must be refused if it wants to become a client. */
-enum parcel_refusal { REFUSE_NOT = 0, REFUSE_HOST_LIMIT, REFUSE_WORKER_LIMIT, REFUSE_RATE, REFUSE_DRAINING };
+enum parcel_refusal {
+    REFUSE_NOT = 0,
+    REFUSE_HOST_LIMIT,
+    REFUSE_WORKER_LIMIT,
+    REFUSE_RATE,
+    REFUSE_DRAINING
+};
 
 struct peer_address {
     uint16_t family; /* AF_INET, AF_INET6, AF_UNIX; IPv4-mapped addresses are stored as AF_INET */
@@ -28,13 +34,14 @@ struct peer_address {
 
 struct parcel {
     uint16_t version;
-    uint8_t kind;     /* enum parcel_kind */
-    uint8_t refusal;  /* enum parcel_refusal */
-    uint8_t has_place; /* leastconn: this connection holds a place (slot.places) until it is settled */
+    uint8_t kind;    /* enum parcel_kind */
+    uint8_t refusal; /* enum parcel_refusal */
+    uint8_t
+        has_place; /* leastconn: this connection holds a place (slot.places) until it is settled */
     uint8_t command;
     uint16_t _reserved;
     uint32_t from_slot;
-    uint32_t value;   /* COMMAND_LIMITS: new limit */
+    uint32_t value; /* COMMAND_LIMITS: new limit */
     struct peer_address peer;
 };
 
@@ -47,7 +54,8 @@ MUST_USE int inbox_send(int fd, const struct parcel *parcels, const int *fds, ui
 
 /* Receives one packet; descriptors are CLOEXEC. Returns the number of parcels, 0: nothing there, or -errno. Packets of another version or
  * truncated ones are dropped with their descriptors closed, and logged. */
-MUST_USE int inbox_receive(int fd, struct parcel parcels[INBOX_BATCH_MAX], int fds[INBOX_BATCH_MAX]);
+MUST_USE int inbox_receive(int fd, struct parcel parcels[INBOX_BATCH_MAX],
+                           int fds[INBOX_BATCH_MAX]);
 
 void peer_address_from(struct peer_address *out, const struct sockaddr_storage *address);
 /* Text without port ("192.0.2.1", "2001:db8::1", "unix"). At least INET6_ADDRSTRLEN bytes. */

@@ -21,7 +21,7 @@
 #include "peal/limits.h"
 
 #define IPHASH_MULTIPLIER 0x9e3779b1u /* 2^32 / golden ratio: neighbours go far apart */
-#define IPHASH_SHIFT 16
+#define IPHASH_SHIFT      16
 
 union any_address {
     struct sockaddr any;
@@ -131,7 +131,7 @@ static bool listener_address_parse(union any_address *out, socklen_t *n_bytes, c
 
 static uint16_t listener_port(int fd)
 {
-    union any_address address;
+    union any_address address = { .storage = { 0 } };
     socklen_t n = sizeof address;
 
     if (getsockname(fd, &address.any, &n) < 0)
@@ -274,6 +274,7 @@ static int listeners_add_unix(struct listeners *l, const struct config_listen *w
     if (lstat(entry->path, &file) == 0) {
         entry->device = file.st_dev;
         entry->inode = file.st_ino;
+        entry->made = file.st_mtim; /* of a socket nothing else changes it */
     }
     return listen(fd, LISTENER_BACKLOG) < 0 ? -errno : 0;
 }
@@ -287,8 +288,8 @@ static void listener_wanted_name(char *out, uint32_t out_bytes, const struct con
     if (wanted->is_unix)
         snprintf(out, out_bytes, "unix:%s", wanted->host);
     else
-        snprintf(out, out_bytes, v6 ? "[%s]:%u" : "%s:%u", *wanted->host ? wanted->host : "::",
-                 wanted->port);
+        snprintf(out, out_bytes, v6 ? "[%s]:%u" : "%s:%u",
+                 *wanted->host ? wanted->host : "::", wanted->port);
 }
 
 int listeners_open(struct listeners *out, const struct config_listen *addresses, uint32_t n,
@@ -334,7 +335,9 @@ void listeners_unlink(struct listeners *l)
         struct stat file;
 
         if (*entry->path != '\0' && lstat(entry->path, &file) == 0 &&
-            file.st_dev == entry->device && file.st_ino == entry->inode)
+            file.st_dev == entry->device && file.st_ino == entry->inode &&
+            file.st_mtim.tv_sec == entry->made.tv_sec &&
+            file.st_mtim.tv_nsec == entry->made.tv_nsec)
             (void)unlink(entry->path); /* nothing can be done about it, and it is stale next time */
         *entry->path = '\0';
     }

@@ -8,13 +8,14 @@
 #define PEAL_NET_LISTENER_H
 
 #include <sys/types.h>
+#include <time.h>
 
 #include "base/config.h"
 #include "net/inbox.h"
 
-#define LISTENER_BACKLOG 4096
-#define LISTENER_SHARED UINT32_MAX /* as a slot: the master's */
-#define LISTENERS_MAX (CONFIG_LISTEN_MAX * CONFIG_WORKERS_MAX)
+#define LISTENER_BACKLOG    4096
+#define LISTENER_SHARED     UINT32_MAX /* as a slot: the master's */
+#define LISTENERS_MAX       (CONFIG_LISTEN_MAX * CONFIG_WORKERS_MAX)
 #define LISTENER_NAME_BYTES (CONFIG_TEXT_MAX + 16)
 
 struct listener {
@@ -25,10 +26,12 @@ struct listener {
 };
 
 struct listener_address {
-    char name[LISTENER_NAME_BYTES]; /* as it really is: "127.0.0.1:3000", "[::]:3000", "unix:PATH" */
-    char path[CONFIG_TEXT_MAX];     /* UNIX: the file to remove; "" = none */
-    dev_t device;                   /* of that file as we made it */
-    ino_t inode;
+    char
+        name[LISTENER_NAME_BYTES]; /* as it really is: "127.0.0.1:3000", "[::]:3000", "unix:PATH" */
+    char path[CONFIG_TEXT_MAX];    /* UNIX: the file to remove; "" = none */
+    dev_t device;                  /* of that file as we made it */
+    ino_t inode;                   /* numbers are used again, so its time of making, too */
+    struct timespec made;
 };
 
 struct listeners {
@@ -42,8 +45,8 @@ struct listeners {
  * leastconn). An address that another process listens on is refused also where SO_REUSEPORT would
  * let two servers share it unknowingly; the file of a UNIX socket that nobody listens on any more is
  * replaced. 0, or -errno with nothing open and `why` a text that names the address. */
-MUST_USE int listeners_open(struct listeners *out, const struct config_listen *addresses, uint32_t n,
-                            enum config_balance balance, uint32_t n_slots, char *why,
+MUST_USE int listeners_open(struct listeners *out, const struct config_listen *addresses,
+                            uint32_t n, enum config_balance balance, uint32_t n_slots, char *why,
                             uint32_t why_bytes);
 
 /* All names, comma-separated, cut at `out_bytes`. */

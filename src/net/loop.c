@@ -19,10 +19,11 @@
 #include <unistd.h>
 
 #define BUFFER_GROUP 0
-#define RUNG_LOWEST 1
+#define RUNG_LOWEST  1
 #define RUNG_HIGHEST 3
-#define SEND_VECTORIZED (1u << 5) /* IORING_SEND_VECTORIZED: younger than the headers of liburing 2.3 */
-#define SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
+#define SEND_VECTORIZED \
+    (1u << 5) /* IORING_SEND_VECTORIZED: younger than the headers of liburing 2.3 */
+#define SEND_FLAGS  (MSG_DONTWAIT | MSG_NOSIGNAL)
 #define SENDV_SLOTS 1024 /* msghdrs of one batch: as many as the submission queue takes at most */
 
 struct loop {
@@ -50,8 +51,9 @@ struct loop {
 
 static uint32_t rung_flags(uint32_t rung)
 {
-    return rung >= 2 ? IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL
-                     : IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL;
+    return rung >= 2
+               ? IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL
+               : IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL;
 }
 
 /* What keeps io_uring from us, in words that say what to change. */
@@ -66,14 +68,20 @@ static void explain(int error, char *why, uint32_t why_bytes)
         close(fd);
     }
     if (error == ENOSYS)
-        snprintf(why, why_bytes, "this kernel has no io_uring; Linux 6.1 or newer with CONFIG_IO_URING is needed");
+        snprintf(why, why_bytes,
+                 "this kernel has no io_uring; Linux 6.1 or newer with CONFIG_IO_URING is needed");
     else if (error == EPERM && setting[0] != 0 && setting[0] != '0')
-        snprintf(why, why_bytes, "io_uring is switched off by sysctl kernel.io_uring_disabled=%c; set it to 0", setting[0]);
+        snprintf(why, why_bytes,
+                 "io_uring is switched off by sysctl kernel.io_uring_disabled=%c; set it to 0",
+                 setting[0]);
     else if (error == EPERM || error == EACCES)
-        snprintf(why, why_bytes, "io_uring is refused (EPERM), most likely by the container's seccomp profile; allow "
-                                 "io_uring_setup, io_uring_enter and io_uring_register in it");
+        snprintf(
+            why, why_bytes,
+            "io_uring is refused (EPERM), most likely by the container's seccomp profile; allow "
+            "io_uring_setup, io_uring_enter and io_uring_register in it");
     else if (error == ENOMEM)
-        snprintf(why, why_bytes, "io_uring got no memory (ENOMEM); raise RLIMIT_MEMLOCK or the memory limit");
+        snprintf(why, why_bytes,
+                 "io_uring got no memory (ENOMEM); raise RLIMIT_MEMLOCK or the memory limit");
     else if (error == EINVAL)
         snprintf(why, why_bytes, "this kernel's io_uring is too old; Linux 6.1 or newer is needed");
     else
@@ -82,12 +90,14 @@ static void explain(int error, char *why, uint32_t why_bytes)
 
 static int make_ring(struct loop *l, const struct loop_options *o, uint32_t rung)
 {
-    struct io_uring_params params = { .flags = rung_flags(rung) | IORING_SETUP_CQSIZE, .cq_entries = o->cq_entries };
+    struct io_uring_params params = { .flags = rung_flags(rung) | IORING_SETUP_CQSIZE,
+                                      .cq_entries = o->cq_entries };
     int result = io_uring_queue_init_params(o->sq_entries, &l->uring, &params);
 
     if (result < 0)
         return result;
-    if ((params.features & IORING_FEAT_NODROP) == 0 || (params.features & IORING_FEAT_EXT_ARG) == 0) {
+    if ((params.features & IORING_FEAT_NODROP) == 0 ||
+        (params.features & IORING_FEAT_EXT_ARG) == 0) {
         io_uring_queue_exit(&l->uring);
         return -EINVAL;
     }
@@ -131,12 +141,14 @@ static int make_buffers(struct loop *l, const struct loop_options *o)
 
     l->n_buffers = o->n_buffers;
     l->buffer_bytes = o->buffer_bytes;
-    ring_area = mmap(NULL, ring_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    ring_area = mmap(NULL, ring_bytes, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (ring_area == MAP_FAILED)
         return -ENOMEM;
     l->buffer_ring = ring_area;
     /* populated: what clients will need must be there when the server starts */
-    l->buffers = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    l->buffers = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (l->buffers == MAP_FAILED) {
         l->buffers = NULL;
         return -ENOMEM;
@@ -147,8 +159,9 @@ static int make_buffers(struct loop *l, const struct loop_options *o)
         return result;
     io_uring_buf_ring_init(l->buffer_ring);
     for (uint32_t i = 0; i < o->n_buffers; i++)
-        io_uring_buf_ring_add(l->buffer_ring, l->buffers + (size_t)i * o->buffer_bytes, o->buffer_bytes, (uint16_t)i,
-                              io_uring_buf_ring_mask(o->n_buffers), (int)i);
+        io_uring_buf_ring_add(l->buffer_ring, l->buffers + (size_t)i * o->buffer_bytes,
+                              o->buffer_bytes, (uint16_t)i, io_uring_buf_ring_mask(o->n_buffers),
+                              (int)i);
     io_uring_buf_ring_advance(l->buffer_ring, (int)o->n_buffers);
     return 0;
 }
@@ -162,7 +175,9 @@ static bool rung_wanted(uint32_t *rung, char *why, uint32_t why_bytes)
     if (text == NULL || text[0] == 0)
         return true;
     if (text[1] != 0 || text[0] < '0' + RUNG_LOWEST || text[0] > '0' + RUNG_HIGHEST) {
-        snprintf(why, why_bytes, "PEAL_RUNG=%.16s is not supported: this build runs on rungs %d to %d, all with io_uring; unset PEAL_RUNG",
+        snprintf(why, why_bytes,
+                 "PEAL_RUNG=%.16s is not supported: this build runs on rungs %d to %d, all with "
+                 "io_uring; unset PEAL_RUNG",
                  text, RUNG_LOWEST, RUNG_HIGHEST);
         return false;
     }
@@ -266,7 +281,8 @@ static void reap_sends(struct loop *l, uint8_t send_op, loop_send_done done, voi
 
     do {
         n = 0;
-        io_uring_for_each_cqe(&l->uring, head, cqe) {
+        io_uring_for_each_cqe(&l->uring, head, cqe)
+        {
             n++;
             if (done != NULL && tag_op(cqe->user_data) == send_op)
                 done(context, cqe->user_data, cqe->res);
@@ -286,7 +302,8 @@ static void submit(struct loop *l)
         if (result > 0)
             l->stats.n_sqes += (uint64_t)result;
         else if (result == -EBUSY || result == -EAGAIN)
-            reap_sends(l, 0, NULL, NULL); /* completions must be taken before the kernel accepts more */
+            reap_sends(l, 0, NULL,
+                       NULL); /* completions must be taken before the kernel accepts more */
         else
             assert(result == -EINTR);
     }
@@ -419,7 +436,8 @@ static uint32_t take_kept(struct loop *l, struct loop_event *events, uint32_t ma
 
 uint32_t loop_turn(struct loop *l, uint32_t wait_ms, struct loop_event *events, uint32_t max)
 {
-    struct __kernel_timespec timeout = { .tv_sec = wait_ms / 1000, .tv_nsec = (long long)(wait_ms % 1000) * 1000000 };
+    struct __kernel_timespec timeout = { .tv_sec = wait_ms / 1000,
+                                         .tv_nsec = (long long)(wait_ms % 1000) * 1000000 };
     uint32_t n = take_kept(l, events, max);
     struct io_uring_cqe *cqe = NULL;
     uint32_t n_ready = io_uring_sq_ready(&l->uring);
@@ -434,8 +452,10 @@ uint32_t loop_turn(struct loop *l, uint32_t wait_ms, struct loop_event *events, 
     l->n_headers = 0;
     l->stats.n_enters++;
     l->stats.n_sqes += n_ready;
-    assert(result >= 0 || result == -ETIME || result == -EINTR || result == -EBUSY || result == -EAGAIN);
-    io_uring_for_each_cqe(&l->uring, head, cqe) {
+    assert(result >= 0 || result == -ETIME || result == -EINTR || result == -EBUSY ||
+           result == -EAGAIN);
+    io_uring_for_each_cqe(&l->uring, head, cqe)
+    {
         if (n == max)
             break;
         events[n++] = event_of(cqe);
@@ -454,7 +474,8 @@ uint8_t *loop_buffer(struct loop *l, uint16_t buffer)
 void loop_buffer_return(struct loop *l, uint16_t buffer)
 {
     assert(buffer < l->n_buffers);
-    io_uring_buf_ring_add(l->buffer_ring, loop_buffer(l, buffer), l->buffer_bytes, buffer, io_uring_buf_ring_mask(l->n_buffers), 0);
+    io_uring_buf_ring_add(l->buffer_ring, loop_buffer(l, buffer), l->buffer_bytes, buffer,
+                          io_uring_buf_ring_mask(l->n_buffers), 0);
     io_uring_buf_ring_advance(l->buffer_ring, 1);
 }
 

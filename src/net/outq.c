@@ -28,10 +28,10 @@ struct held {
 };
 
 struct item {
-    struct item *next;         /* in the queue */
-    struct held *held;         /* a record, or ... */
-    struct blob *blob;         /* ... own bytes */
-    struct item *holder_prev;  /* other items with the same record */
+    struct item *next;        /* in the queue */
+    struct held *held;        /* a record, or ... */
+    struct blob *blob;        /* ... own bytes */
+    struct item *holder_prev; /* other items with the same record */
     struct item *holder_next;
     struct outq *queue;
 };
@@ -47,6 +47,9 @@ struct outq {
     uint32_t n_items;
     uint32_t sent; /* bytes of the first item that are out */
     uint32_t conn;
+    bool
+        rest; /* the first item is the rest of something whose beginning went out before the queue was */
+    bool rest_of_record;
 };
 
 struct outqs {
@@ -63,7 +66,7 @@ struct outqs {
 };
 
 #define SPARE_ITEMS_MAX 4096
-#define PEEK_COPY_MAX 65536 /* bytes of records copied for one send, besides its first */
+#define PEEK_COPY_MAX   65536 /* bytes of records copied for one send, besides its first */
 
 struct outqs *outqs_new(const struct outq_source *source, uint32_t items_max, uint32_t bytes_max)
 {
@@ -201,7 +204,8 @@ static bool held_copy(struct outqs *qs, struct held *h)
         h->lost = true;
         return false;
     }
-    if (!qs->source.copy(qs->source.context, h->record.position, h->record.offset, b->bytes, b->n_bytes)) {
+    if (!qs->source.copy(qs->source.context, h->record.position, h->record.offset, b->bytes,
+                         b->n_bytes)) {
         b->refs = 1;
         blob_unref(qs, b);
         h->lost = true;
@@ -302,7 +306,8 @@ static void append(struct outq *q, struct item *it)
     q->last = it;
 }
 
-enum outq_result outq_push_record(struct outqs *qs, struct outq *q, const struct outq_record *record)
+enum outq_result outq_push_record(struct outqs *qs, struct outq *q,
+                                  const struct outq_record *record)
 {
     struct held *h;
     struct item *it;
@@ -352,7 +357,8 @@ static struct item *own_bytes(struct outqs *qs, struct outq *q, const void *byte
     return it;
 }
 
-enum outq_result outq_push_bytes(struct outqs *qs, struct outq *q, const void *bytes, uint32_t n_bytes)
+enum outq_result outq_push_bytes(struct outqs *qs, struct outq *q, const void *bytes,
+                                 uint32_t n_bytes)
 {
     struct item *it = own_bytes(qs, q, bytes, n_bytes);
 
@@ -362,7 +368,19 @@ enum outq_result outq_push_bytes(struct outqs *qs, struct outq *q, const void *b
     return OUTQ_OK;
 }
 
-enum outq_result outq_push_urgent(struct outqs *qs, struct outq *q, const void *bytes, uint32_t n_bytes)
+enum outq_result outq_push_rest(struct outqs *qs, struct outq *q, const void *bytes,
+                                uint32_t n_bytes, bool of_record)
+{
+    assert(q->first == NULL);
+    if (outq_push_bytes(qs, q, bytes, n_bytes) != OUTQ_OK)
+        return OUTQ_LIMIT;
+    q->rest = true;
+    q->rest_of_record = of_record;
+    return OUTQ_OK;
+}
+
+enum outq_result outq_push_urgent(struct outqs *qs, struct outq *q, const void *bytes,
+                                  uint32_t n_bytes)
 {
     struct item *it = own_bytes(qs, q, bytes, n_bytes);
 
@@ -370,7 +388,7 @@ enum outq_result outq_push_urgent(struct outqs *qs, struct outq *q, const void *
         return OUTQ_LIMIT;
     if (q->first == NULL) {
         append(q, it);
-    } else if (q->sent > 0) {
+    } else if (outq_mid_record(q)) {
         it->next = q->first->next;
         q->first->next = it;
         if (q->last == q->first)
@@ -387,7 +405,7 @@ uint32_t outq_drop(struct outqs *qs, struct outq *q)
     struct item *it = q->first;
     uint32_t n_records = 0;
 
-    if (it != NULL && q->sent > 0) {
+    if (it != NULL && outq_mid_record(q)) {
         q->last = it;
         it = it->next;
         q->last->next = NULL;
@@ -405,7 +423,8 @@ uint32_t outq_drop(struct outqs *qs, struct outq *q)
     return n_records;
 }
 
-uint32_t outq_peek(struct outqs *qs, struct outq *q, struct iovec *iov, uint32_t iov_max, bool *lost)
+uint32_t outq_peek(struct outqs *qs, struct outq *q, struct iovec *iov, uint32_t iov_max,
+                   bool *lost)
 {
     uint64_t n_bytes = 0;
     uint32_t n = 0;
@@ -417,7 +436,8 @@ uint32_t outq_peek(struct outqs *qs, struct outq *q, struct iovec *iov, uint32_t
 
         if (it->held != NULL) {
             /* what fits into one send is copied, no more: a queue of positions must not become a queue of copies */
-            if (n > 0 && it->held->blob == NULL && n_bytes + it->held->record.n_bytes > PEEK_COPY_MAX)
+            if (n > 0 && it->held->blob == NULL &&
+                n_bytes + it->held->record.n_bytes > PEEK_COPY_MAX)
                 break;
             if (!held_copy(qs, it->held)) {
                 *lost = n == 0;
@@ -451,8 +471,10 @@ uint32_t outq_consume(struct outqs *qs, struct outq *q, uint64_t n_bytes, uint64
             break;
         }
         n_bytes -= left;
-        n_records += it->held != NULL;
+        n_records += it->held != NULL || q->rest_of_record;
         q->sent = 0;
+        q->rest = false;
+        q->rest_of_record = false;
         q->first = it->next;
         if (q->first == NULL)
             q->last = NULL;
@@ -483,7 +505,7 @@ uint32_t outq_conn(const struct outq *q)
 
 bool outq_mid_record(const struct outq *q)
 {
-    return q->sent > 0;
+    return q->sent > 0 || q->rest;
 }
 
 uint64_t outq_soft_since(struct outq *q, uint64_t soft_bytes, uint64_t now_ms)
@@ -539,7 +561,9 @@ void outqs_check(const struct outqs *qs)
             n_items += it->held != NULL;
             if (it->held == NULL)
                 total += it->blob->n_bytes;
-            bytes += it->held == NULL ? it->blob->n_bytes : it->held->blob != NULL ? it->held->blob->n_bytes : 0;
+            bytes += it->held == NULL         ? it->blob->n_bytes
+                     : it->held->blob != NULL ? it->held->blob->n_bytes
+                                              : 0;
         }
         assert(bytes == q->bytes);
         assert(n_items == q->n_items);

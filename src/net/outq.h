@@ -30,8 +30,8 @@ struct outqs; /* all queues of one worker */
 struct outqs *outqs_new(const struct outq_source *source, uint32_t items_max, uint32_t bytes_max);
 void outqs_free(struct outqs *qs);
 
-uint64_t outqs_bytes(const struct outqs *qs);   /* held by all queues, each blob once */
-uint32_t outqs_count(const struct outqs *qs);   /* blocked peers */
+uint64_t outqs_bytes(const struct outqs *qs); /* held by all queues, each blob once */
+uint32_t outqs_count(const struct outqs *qs); /* blocked peers */
 
 /* `conn` is the caller's index of the peer, given back by outqs_largest and outqs_next. NULL: out of memory. */
 MUST_USE struct outq *outq_new(struct outqs *qs, uint32_t conn, uint64_t now_ms);
@@ -44,29 +44,38 @@ enum outq_result {
 };
 
 /* Queues a record. */
-MUST_USE enum outq_result outq_push_record(struct outqs *qs, struct outq *q, const struct outq_record *record);
+MUST_USE enum outq_result outq_push_record(struct outqs *qs, struct outq *q,
+                                           const struct outq_record *record);
 
 /* Queues own bytes (copied). Control frames are not bound by items_max, but by bytes_max. */
-MUST_USE enum outq_result outq_push_bytes(struct outqs *qs, struct outq *q, const void *bytes, uint32_t n_bytes);
+MUST_USE enum outq_result outq_push_bytes(struct outqs *qs, struct outq *q, const void *bytes,
+                                          uint32_t n_bytes);
+
+/* What a send left of a record (`of_record`: outq_consume counts it) or of own bytes: the first item of an empty queue. It has been started: nothing
+ * gets in front of it, and outq_drop keeps it. */
+MUST_USE enum outq_result outq_push_rest(struct outqs *qs, struct outq *q, const void *bytes,
+                                         uint32_t n_bytes, bool of_record);
 
 /* Own bytes at the next record boundary: in front of everything but the rest of what has been started. For pings and other WebSocket control frames. */
-MUST_USE enum outq_result outq_push_urgent(struct outqs *qs, struct outq *q, const void *bytes, uint32_t n_bytes);
+MUST_USE enum outq_result outq_push_urgent(struct outqs *qs, struct outq *q, const void *bytes,
+                                           uint32_t n_bytes);
 
 /* Drops all whole records and own bytes that have not been started (slow_consumer). Returns how many records were dropped. */
 uint32_t outq_drop(struct outqs *qs, struct outq *q);
 
 /* Fills iovecs with what is to be sent next, at most `iov_max`, copying records into blobs as needed. `lost` is set if the next record was overwritten
  * before it could be copied: the peer has a hole. Valid until the next call for any queue. Returns the number of iovecs; 0: empty. */
-MUST_USE uint32_t outq_peek(struct outqs *qs, struct outq *q, struct iovec *iov, uint32_t iov_max, bool *lost);
+MUST_USE uint32_t outq_peek(struct outqs *qs, struct outq *q, struct iovec *iov, uint32_t iov_max,
+                            bool *lost);
 
 /* `n_bytes` of what outq_peek gave have been sent. Returns the number of whole records that ended with it. */
 uint32_t outq_consume(struct outqs *qs, struct outq *q, uint64_t n_bytes, uint64_t now_ms);
 
 bool outq_empty(const struct outq *q);
-uint64_t outq_bytes(const struct outq *q);          /* held for this peer */
-uint64_t outq_progress_ms(const struct outq *q);    /* when it last sent something */
+uint64_t outq_bytes(const struct outq *q);       /* held for this peer */
+uint64_t outq_progress_ms(const struct outq *q); /* when it last sent something */
 uint32_t outq_conn(const struct outq *q);
-bool outq_mid_record(const struct outq *q);         /* the first item has been started */
+bool outq_mid_record(const struct outq *q); /* the first item has been started */
 
 /* Above `soft_bytes` without a break since when? 0: it is not. Call now and then. */
 uint64_t outq_soft_since(struct outq *q, uint64_t soft_bytes, uint64_t now_ms);

@@ -49,8 +49,9 @@ void adapter_put_request_channel(struct msgpack_sink *sink, struct slice key, st
 void adapter_put_response_channel(struct msgpack_sink *sink, struct slice key, struct slice nsp,
                                   struct slice uid);
 
-/* Is `channel` one of the broadcasts of this namespace? `room` gets the name that gates it (a node
- * without a member drops the message undecoded; delivery goes by opts.rooms); bytes == NULL: all. */
+/* Is `channel` one of the broadcasts of this namespace? `room` gets the name that gates it
+ * (bytes == NULL: none): a node without a member there drops the message undecoded. Who gets it is
+ * decided by opts.rooms alone. */
 MUST_USE bool adapter_channel_room(struct slice channel, struct slice key, struct slice nsp,
                                    struct slice *room);
 

@@ -188,7 +188,9 @@ static bool is_event(struct slice bytes)
 
     if (value.kind != MSGPACK_ARRAY || value.n_items == 0)
         return false;
-    return msgpack_read(&bytes, &value) && msgpack_read(&bytes, &value) &&
+    if (!msgpack_read(&bytes, &value)) /* the head of the array, again */
+        return false;
+    return msgpack_read(&bytes, &value) &&
            (value.kind == MSGPACK_STRING ||
             (value.kind == MSGPACK_NUMBER && isfinite(value.number)));
 }

@@ -4,11 +4,19 @@
 
 #include "base/slice.h"
 
-#define HTTP_HEAD_MAX 16384  /* request line and headers: beyond it 431 */
-#define HTTP_TARGET_MAX 8192 /* beyond it 414 */
-#define HTTP_HEADERS_MAX 100 /* beyond it 431 */
+#define HTTP_HEAD_MAX    16384 /* request line and headers: beyond it 431 */
+#define HTTP_TARGET_MAX  8192  /* beyond it 414 */
+#define HTTP_HEADERS_MAX 100   /* beyond it 431 */
 
-enum http_method { HTTP_GET_ = 0, HTTP_HEAD_, HTTP_POST_, HTTP_OPTIONS_, HTTP_PUT_, HTTP_DELETE_, HTTP_OTHER_ };
+enum http_method {
+    HTTP_GET_ = 0,
+    HTTP_HEAD_,
+    HTTP_POST_,
+    HTTP_OPTIONS_,
+    HTTP_PUT_,
+    HTTP_DELETE_,
+    HTTP_OTHER_
+};
 
 struct http_header {
     struct slice name;
@@ -17,14 +25,14 @@ struct http_header {
 
 struct http_request {
     enum http_method method;
-    uint8_t minor;             /* HTTP/1.minor */
-    struct slice target;       /* as sent */
-    struct slice path;         /* before '?' */
-    struct slice query;        /* behind it; bytes == NULL if there is none */
+    uint8_t minor;       /* HTTP/1.minor */
+    struct slice target; /* as sent */
+    struct slice path;   /* before '?' */
+    struct slice query;  /* behind it; bytes == NULL if there is none */
     struct http_header headers[HTTP_HEADERS_MAX];
     uint32_t n_headers;
-    bool keep_alive;           /* by version and Connection */
-    bool connection_upgrade;   /* Connection lists `upgrade` */
+    bool keep_alive;         /* by version and Connection */
+    bool connection_upgrade; /* Connection lists `upgrade` */
     bool chunked;
     bool has_content_length;
     uint64_t content_length;
@@ -38,7 +46,8 @@ enum http_result { HTTP_OK = 0, HTTP_NEED_MORE, HTTP_BAD };
  * into `input`. HTTP_BAD: `status` is 400, 414, 431 or 505. Both Transfer-Encoding and Content-Length, repeated or differing lengths,
  * a missing or repeated Host in HTTP/1.1: 400. One empty line before the request is skipped. Lines end in CR LF, nothing else. The path of
  * an absolute target (`http://host/path`, same host as Host) is what follows the host, at least `/`; of `OPTIONS *` it is `*`. */
-MUST_USE enum http_result http_parse(struct slice input, uint32_t *scanned, struct http_request *out, uint32_t *head_bytes,
+MUST_USE enum http_result http_parse(struct slice input, uint32_t *scanned,
+                                     struct http_request *out, uint32_t *head_bytes,
                                      uint16_t *status);
 
 /* First header of that (lower-case) name; bytes == NULL if there is none. */
@@ -58,11 +67,18 @@ MUST_USE bool http_query_next(struct slice *rest, struct slice *key, struct slic
 int32_t http_percent_decode(struct slice text, bool plus, char *out, uint32_t out_max);
 
 /* The WebSocket handshake (RFC 6455 section 4.2.1). HTTP_WS_OK or what is wrong. */
-enum http_ws { HTTP_WS_OK = 0, HTTP_WS_NOT_ASKED, HTTP_WS_BAD_METHOD, HTTP_WS_BAD_VERSION, HTTP_WS_BAD_KEY };
+enum http_ws {
+    HTTP_WS_OK = 0,
+    HTTP_WS_NOT_ASKED,
+    HTTP_WS_BAD_METHOD,
+    HTTP_WS_BAD_VERSION,
+    HTTP_WS_BAD_KEY
+};
 MUST_USE enum http_ws http_ws_check(const struct http_request *r);
 
 #define HTTP_ACCEPT_CHARS 28
-void http_ws_accept(char out[HTTP_ACCEPT_CHARS], struct slice key); /* key: one that http_ws_check found good */
+void http_ws_accept(char out[HTTP_ACCEPT_CHARS],
+                    struct slice key); /* key: one that http_ws_check found good */
 
 /* First entry of Sec-WebSocket-Protocol (what Node's ws answers); bytes == NULL if there is none. */
 struct slice http_ws_protocol(const struct http_request *r);

@@ -8,8 +8,8 @@
  * Invariant: the scratch is a stack of one offset (into the sink, 4 bytes) for each member of
  *            each open object, in order. The offsets stay right when an inner container moves,
  *            since they point at or before its start.
- * Cost:      O(text) and, for objects of many keys, O(n log n) comparisons whatever the keys
- *            are; no allocation. */
+ * Cost:      O(text); for objects of many keys O(n log n) comparisons whatever the keys are; a
+ *            container of 16 items or more is moved once. No allocation. */
 #include "proto/msgpack.h"
 
 #include <assert.h>
@@ -424,7 +424,7 @@ MUST_USE enum msgpack_result msgpack_put_json(struct msgpack_sink *sink,
     if (sink->too_big)
         return MSGPACK_TOO_BIG;
     if (text->n_attachments > MSGPACK_ATTACHMENTS_MAX || !json_valid(text->json, &kind))
-        return MSGPACK_BAD; /* a message that Node cannot read ends a Node server: nothing unchecked goes out */
+        return MSGPACK_BAD; /* what Node cannot read ends a Node server: nothing goes unchecked */
     if (msgpack_sink_reserve(scratch, 0) != NULL) /* offsets are aligned from here on */
         result = convert(&c);
     scratch->n_bytes = mark;

@@ -17,17 +17,17 @@ enum ws_opcode {
     WS_PONG = 10
 };
 
-#define WS_CLOSE_NORMAL 1000
+#define WS_CLOSE_NORMAL     1000
 #define WS_CLOSE_GOING_AWAY 1001
-#define WS_CLOSE_PROTOCOL 1002
-#define WS_CLOSE_NO_STATUS 1005 /* never on the wire: a close frame without a code */
-#define WS_CLOSE_BAD_DATA 1007
-#define WS_CLOSE_POLICY 1008
-#define WS_CLOSE_TOO_BIG 1009
-#define WS_CLOSE_RESTART 1012
-#define WS_CLOSE_TRY_LATER 1013
+#define WS_CLOSE_PROTOCOL   1002
+#define WS_CLOSE_NO_STATUS  1005 /* never on the wire: a close frame without a code */
+#define WS_CLOSE_BAD_DATA   1007
+#define WS_CLOSE_POLICY     1008
+#define WS_CLOSE_TOO_BIG    1009
+#define WS_CLOSE_RESTART    1012
+#define WS_CLOSE_TRY_LATER  1013
 
-#define WS_HEADER_MAX 10
+#define WS_HEADER_MAX  10
 #define WS_CONTROL_MAX 125
 
 struct ws_pool;
@@ -39,11 +39,11 @@ void ws_pool_free(struct ws_pool *pool); /* every context must have come back */
 uint32_t ws_pool_lent(const struct ws_pool *pool);
 
 struct ws_in {
-    struct ws_context *_lent;  /* NULL between frames */
-    uint32_t _message_bytes;   /* of the data message under way */
-    uint8_t _opcode;           /* of the data message under way, 0 = none */
-    uint8_t _utf8_state;       /* text: state of the validator at the end of the last chunk */
-    uint8_t _closed;           /* a close frame has come: whatever follows is ignored */
+    struct ws_context *_lent; /* NULL between frames */
+    uint32_t _message_bytes;  /* of the data message under way */
+    uint8_t _opcode;          /* of the data message under way, 0 = none */
+    uint8_t _utf8_state;      /* text: state of the validator at the end of the last chunk */
+    uint8_t _closed;          /* a close frame has come: whatever follows is ignored */
     uint8_t _reserved;
 };
 
@@ -58,18 +58,21 @@ enum ws_result {
 };
 
 struct ws_piece {
-    struct slice bytes;   /* unmasked payload (of a close frame: code and reason), valid until the next call with the same pool */
-    uint8_t opcode;       /* WS_TEXT, WS_BINARY (that of the message, also for continuations), WS_PING, WS_PONG, WS_CLOSE */
-    bool first;           /* data: begins a message */
-    bool last;            /* data: ends it; text is then known to be valid UTF-8 as a whole */
-    uint16_t close_code;  /* WS_CLOSE: code, or WS_CLOSE_NO_STATUS; bad codes and lengths are WS_BAD_PROTOCOL */
+    struct slice
+        bytes; /* unmasked payload (of a close frame: code and reason), valid until the next call with the same pool */
+    uint8_t
+        opcode; /* WS_TEXT, WS_BINARY (that of the message, also for continuations), WS_PING, WS_PONG, WS_CLOSE */
+    bool first; /* data: begins a message */
+    bool last;  /* data: ends it; text is then known to be valid UTF-8 as a whole */
+    uint16_t
+        close_code; /* WS_CLOSE: code, or WS_CLOSE_NO_STATUS; bad codes and lengths are WS_BAD_PROTOCOL */
 };
 
 /* Takes bytes from `input` (advanced) until there is something to say. `message_bytes_max` is the limit of a whole data message; a
  * longer one is WS_TOO_BIG as soon as a header announces it. Call it until it says WS_NEED_MORE.
  * After an error `in` must be passed to ws_in_reset. */
-MUST_USE enum ws_result ws_next(struct ws_in *in, struct ws_pool *pool, struct slice *input, uint32_t message_bytes_max,
-                                struct ws_piece *out);
+MUST_USE enum ws_result ws_next(struct ws_in *in, struct ws_pool *pool, struct slice *input,
+                                uint32_t message_bytes_max, struct ws_piece *out);
 
 /* Is a frame or a fragmented message under way? (For message_timeout and for moves.) */
 bool ws_in_busy(const struct ws_in *in);

@@ -70,7 +70,9 @@ bool acks_open(struct acks *a, uint64_t id, uint64_t now_ms, uint32_t timeout_ms
     if (e == NULL)
         return false;
     e->id = id;
-    e->until_ms = now_ms + (timeout_ms == 0 || timeout_ms > ACKS_TIMEOUT_MAX_MS ? ACKS_TIMEOUT_MAX_MS : timeout_ms);
+    e->until_ms =
+        now_ms +
+        (timeout_ms == 0 || timeout_ms > ACKS_TIMEOUT_MAX_MS ? ACKS_TIMEOUT_MAX_MS : timeout_ms);
     e->next = a->entries;
     a->entries = e;
     return true;

@@ -4,7 +4,7 @@
 
 #include "session/hub.h"
 
-#define ACKS_EXPECTED_MAX (1u << 20) /* sockets asked, over all broadcasts of a worker that wait */
+#define ACKS_EXPECTED_MAX   (1u << 20) /* sockets asked, over all broadcasts of a worker that wait */
 #define ACKS_TIMEOUT_MAX_MS 300000
 
 struct acks *acks_new(void);

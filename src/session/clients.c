@@ -94,7 +94,9 @@ static void run(struct hub *h, struct deferred_item *item)
         if (!live)
             break;
         if (!sock_enter_namespace(&h->sockets, &h->rooms, k,
-                                  record_hash(h->region.header->hash_key, namespace_name(&h->region, k->nsp), (struct slice){ NULL, 0 }))) {
+                                  record_hash(h->region.header->hash_key,
+                                              namespace_name(&h->region, k->nsp),
+                                              (struct slice){ NULL, 0 }))) {
             client_condemn(h, c, CLOSE_MEMORY, false);
             break;
         }
@@ -112,7 +114,8 @@ static void run(struct hub *h, struct deferred_item *item)
             break;
         }
         k->n_joins--;
-        (void)sock_enter(&h->sockets, &h->rooms, k, item->room); /* false: it is in it already, which is fine */
+        (void)sock_enter(&h->sockets, &h->rooms, k,
+                         item->room); /* false: it is in it already, which is fine */
         break;
     case DEFERRED_LEAVE:
         if (live)
@@ -126,7 +129,8 @@ static void run(struct hub *h, struct deferred_item *item)
 static void at_position(struct hub *h, struct deferred_item item, uint64_t position)
 {
     if (h->deferred.n > 0) {
-        uint64_t last = h->deferred.items[(h->deferred.head + h->deferred.n - 1) % h->deferred.max].position;
+        uint64_t last =
+            h->deferred.items[(h->deferred.head + h->deferred.n - 1) % h->deferred.max].position;
 
         position = position > last ? position : last;
     }
@@ -137,7 +141,8 @@ static void at_position(struct hub *h, struct deferred_item item, uint64_t posit
         client_condemn(h, conn_at(&h->conns, item.conn), CLOSE_MEMORY, false);
 }
 
-static struct deferred_item item_for(struct hub *h, const struct conn *c, const struct sock *k, enum deferred_kind kind)
+static struct deferred_item item_for(struct hub *h, const struct conn *c, const struct sock *k,
+                                     enum deferred_kind kind)
 {
     return (struct deferred_item){
         .conn = conn_index(&h->conns, c),
@@ -148,7 +153,8 @@ static struct deferred_item item_for(struct hub *h, const struct conn *c, const 
     };
 }
 
-void client_send_later(struct hub *h, struct conn *c, const void *bytes, uint32_t n_bytes, bool at_tail)
+void client_send_later(struct hub *h, struct conn *c, const void *bytes, uint32_t n_bytes,
+                       bool at_tail)
 {
     struct deferred_item item = item_for(h, c, NULL, DEFERRED_SEND);
 
@@ -191,7 +197,8 @@ static struct session *open_session(struct hub *h, struct conn *c)
     n->conn = conn_index(&h->conns, c);
     n->opened_ms = h->now_ms;
     /* the phase of pings is spread, or clients that came together would be pinged together for ever */
-    n->deadline_ms = h->now_ms + h->config->ping_interval_ms / 2 + hub_random(h) % (h->config->ping_interval_ms / 2 + 1);
+    n->deadline_ms = h->now_ms + h->config->ping_interval_ms / 2 +
+                     hub_random(h) % (h->config->ping_interval_ms / 2 + 1);
     c->owner = index;
     return n;
 }
@@ -228,8 +235,8 @@ bool client_open_socketio(struct hub *h, struct conn *c, char *handshake)
     c->kind = CONN_SOCKETIO;
     conn_become(c, CONN_OPEN);
     count_in(h, c);
-    n_bytes = eio_put_open(packet, slice_of(sid, sizeof sid), false, h->config->ping_interval_ms, h->config->ping_timeout_ms,
-                           h->config->max_message_bytes);
+    n_bytes = eio_put_open(packet, slice_of(sid, sizeof sid), false, h->config->ping_interval_ms,
+                           h->config->ping_timeout_ms, h->config->max_message_bytes);
     n_bytes = client_frame_text(frame, packet, n_bytes);
     client_send(h, c, frame, n_bytes, false);
     client_arm_timer(h, c);
@@ -278,7 +285,8 @@ static void hold_rooms(struct hub *h, struct sock *k, const struct slice *rooms,
     for (uint32_t i = 0; i < n_rooms; i++) {
         struct deferred_item item = item_for(h, c, k, DEFERRED_JOIN);
 
-        item.room = room_ref(&h->rooms, record_hash(h->region.header->hash_key, nsp, rooms[i]), k->nsp, rooms[i]);
+        item.room = room_ref(&h->rooms, record_hash(h->region.header->hash_key, nsp, rooms[i]),
+                             k->nsp, rooms[i]);
         if (item.room == ROOM_NONE) {
             client_condemn(h, c, CLOSE_MEMORY, false);
             return;
@@ -305,7 +313,9 @@ bool client_open_room(struct hub *h, struct conn *c, const struct slice *rooms, 
     conn_become(c, CONN_OPEN);
     count_in(h, c);
     count_socket(h, k->nsp, 1);
-    k->first_room = room_ref(&h->rooms, record_hash(h->region.header->hash_key, slice_text("/ws"), rooms[0]), k->nsp, rooms[0]);
+    k->first_room =
+        room_ref(&h->rooms, record_hash(h->region.header->hash_key, slice_text("/ws"), rooms[0]),
+                 k->nsp, rooms[0]);
     if (k->first_room == ROOM_NONE)
         client_condemn(h, c, CLOSE_MEMORY, false);
     sock_become(k, SOCK_ACTIVATING);
@@ -322,7 +332,8 @@ void client_socket_id(struct hub *h, const struct sock *k, char id[SOCKET_ID_CHA
     base64url_encode(id, h->region.sessions[k->identity].id, SOCKET_ID_BYTES);
 }
 
-struct sock *client_connect(struct hub *h, struct session *n, uint16_t nsp, uint8_t section, struct slice auth)
+struct sock *client_connect(struct hub *h, struct session *n, uint16_t nsp, uint8_t section,
+                            struct slice auth)
 {
     struct sock *k = open_sock(h, n, nsp, section);
     uint32_t index;
@@ -373,7 +384,8 @@ void client_accept(struct hub *h, struct sock *k, const struct slice *rooms, uin
     hold_rooms(h, k, rooms, n_rooms);
 }
 
-void client_send_connect_error(struct hub *h, struct conn *c, struct slice nsp, struct slice message, struct slice data)
+void client_send_connect_error(struct hub *h, struct conn *c, struct slice nsp,
+                               struct slice message, struct slice data)
 {
     size_t max = SIO_HEADER_MAX + nsp.n_bytes + 6 * (size_t)message.n_bytes + data.n_bytes + 64;
     uint8_t *frame = malloc(WS_HEADER_MAX + 2 * max);
@@ -462,11 +474,13 @@ static void tear_down(struct hub *h, struct conn *c, enum close_reason reason)
 /* Does what is queued still matter to a client that ends like this? */
 static bool keeps_queue(enum close_reason reason)
 {
-    return reason == CLOSE_DRAIN || reason == CLOSE_HOST_STOP || reason == CLOSE_SERVER_NAMESPACE_DISCONNECT ||
-           reason == CLOSE_TRANSPORT_CLOSE || reason == CLOSE_FORCED_SERVER_CLOSE || reason == CLOSE_SERVER_SHUTTING_DOWN;
+    return reason == CLOSE_DRAIN || reason == CLOSE_HOST_STOP ||
+           reason == CLOSE_SERVER_NAMESPACE_DISCONNECT || reason == CLOSE_TRANSPORT_CLOSE ||
+           reason == CLOSE_FORCED_SERVER_CLOSE || reason == CLOSE_SERVER_SHUTTING_DOWN;
 }
 
-void client_end(struct hub *h, struct conn *c, enum close_reason reason, uint16_t code, const char *why)
+void client_end(struct hub *h, struct conn *c, enum close_reason reason, uint16_t code,
+                const char *why)
 {
     uint8_t frame[WS_CONTROL_MAX + 2];
     bool is_ws = c->state == CONN_OPEN;
@@ -481,9 +495,11 @@ void client_end(struct hub *h, struct conn *c, enum close_reason reason, uint16_
     if (c->outq != NULL && !keeps_queue(reason))
         (void)outq_drop(h->outqs, c->outq);
     if (is_ws)
-        result = batch_bytes(h->batch, c, frame, ws_put_close(frame, code, why == NULL ? "" : why), false);
+        result = batch_bytes(h->batch, c, frame, ws_put_close(frame, code, why == NULL ? "" : why),
+                             false);
     wheel_arm(&h->conns.wheel, conn_index(&h->conns, c),
-              h->now_ms + (keeps_queue(reason) && c->outq != NULL ? h->config->drain_timeout_ms : CLOSE_TIMEOUT_MS));
+              h->now_ms + (keeps_queue(reason) && c->outq != NULL ? h->config->drain_timeout_ms
+                                                                  : CLOSE_TIMEOUT_MS));
     if (result != OUTQ_OK || (c->pending == 0 && c->outq == NULL))
         client_condemn(h, c, reason, result == OUTQ_OK);
     else
@@ -512,7 +528,8 @@ void client_condemn(struct hub *h, struct conn *c, enum close_reason reason, boo
 
 void clients_bury(struct hub *h)
 {
-    for (uint32_t i = 0; i < h->n_condemned; i++) { /* burying one may condemn others: the list grows at its end */
+    for (uint32_t i = 0; i < h->n_condemned;
+         i++) { /* burying one may condemn others: the list grows at its end */
         struct condemned it = h->condemned[i];
         struct conn *c = conn_at(&h->conns, it.conn);
 
@@ -541,13 +558,15 @@ void client_lagged(struct hub *h, struct conn *c)
 
 /* --- rooms --- */
 
-enum join_result client_join(struct hub *h, struct sock *k, const struct slice *rooms, uint32_t n_rooms, uint32_t max_rooms)
+enum join_result client_join(struct hub *h, struct sock *k, const struct slice *rooms,
+                             uint32_t n_rooms, uint32_t max_rooms)
 {
     struct slice nsp = namespace_name(&h->region, k->nsp);
     uint32_t n_new = 0;
 
     for (uint32_t i = 0; i < n_rooms; i++) {
-        uint32_t room = room_find(&h->rooms, record_hash(h->region.header->hash_key, nsp, rooms[i]), k->nsp, rooms[i]);
+        uint32_t room = room_find(&h->rooms, record_hash(h->region.header->hash_key, nsp, rooms[i]),
+                                  k->nsp, rooms[i]);
 
         n_new += room == ROOM_NONE || !sock_in_room(k, room);
     }
@@ -559,7 +578,8 @@ enum join_result client_join(struct hub *h, struct sock *k, const struct slice *
     return JOIN_OK;
 }
 
-enum join_result client_leave_rooms(struct hub *h, struct sock *k, const struct slice *rooms, uint32_t n_rooms)
+enum join_result client_leave_rooms(struct hub *h, struct sock *k, const struct slice *rooms,
+                                    uint32_t n_rooms)
 {
     struct conn *c = conn_at(&h->conns, k->conn);
     struct slice nsp = namespace_name(&h->region, k->nsp);
@@ -569,7 +589,8 @@ enum join_result client_leave_rooms(struct hub *h, struct sock *k, const struct 
     for (uint32_t i = 0; i < n_rooms; i++) {
         struct deferred_item item = item_for(h, c, k, DEFERRED_LEAVE);
 
-        item.room = room_find(&h->rooms, record_hash(h->region.header->hash_key, nsp, rooms[i]), k->nsp, rooms[i]);
+        item.room = room_find(&h->rooms, record_hash(h->region.header->hash_key, nsp, rooms[i]),
+                              k->nsp, rooms[i]);
         if (item.room == ROOM_NONE)
             continue;
         room_at(&h->rooms, item.room)->refs++; /* until it has been carried out */
@@ -588,10 +609,11 @@ bool client_in_room(struct hub *h, const struct sock *k, uint32_t room)
         return false;
     /* `join` and `publish` in one breath: the join is in order before whatever is appended now */
     for (uint32_t i = 0; i < h->deferred.n; i++) {
-        const struct deferred_item *item = &h->deferred.items[(h->deferred.head + i) % h->deferred.max];
+        const struct deferred_item *item =
+            &h->deferred.items[(h->deferred.head + i) % h->deferred.max];
 
-        if (item->kind == DEFERRED_JOIN && item->room == room && item->sock == sock_index(&h->sockets, k) &&
-            item->sock_generation == k->generation)
+        if (item->kind == DEFERRED_JOIN && item->room == room &&
+            item->sock == sock_index(&h->sockets, k) && item->sock_generation == k->generation)
             return true;
     }
     return false;

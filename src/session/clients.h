@@ -12,24 +12,28 @@
 MUST_USE bool client_open_socketio(struct hub *h, struct conn *c, char *handshake);
 
 /* A plain WebSocket in these rooms of /ws; frames go to the first. */
-MUST_USE bool client_open_room(struct hub *h, struct conn *c, const struct slice *rooms, uint32_t n_rooms);
+MUST_USE bool client_open_room(struct hub *h, struct conn *c, const struct slice *rooms,
+                               uint32_t n_rooms);
 
 /* /echo: no namespace, no socket. */
 MUST_USE bool client_open_echo(struct hub *h, struct conn *c);
 
 /* A CONNECT for a namespace that exists: the socket, PENDING. NULL: tables are full. `auth` is copied. */
-MUST_USE struct sock *client_connect(struct hub *h, struct session *n, uint16_t nsp, uint8_t section, struct slice auth);
+MUST_USE struct sock *client_connect(struct hub *h, struct session *n, uint16_t nsp,
+                                     uint8_t section, struct slice auth);
 
 /* The answer to a PENDING socket. `rooms`: joined before anything else reaches it. */
 void client_accept(struct hub *h, struct sock *k, const struct slice *rooms, uint32_t n_rooms);
 void client_refuse(struct hub *h, struct sock *k, struct slice message, struct slice data);
-void client_send_connect_error(struct hub *h, struct conn *c, struct slice nsp, struct slice message, struct slice data);
+void client_send_connect_error(struct hub *h, struct conn *c, struct slice nsp,
+                               struct slice message, struct slice data);
 
 /* Takes a socket out of its namespace; `tell`: with a DISCONNECT packet. The connection stays. */
 void client_leave(struct hub *h, struct sock *k, enum close_reason reason, bool tell);
 
 /* Ends: see above. `code`: of the close frame (WS_CLOSE_NO_STATUS: none in it); `why` may be NULL. */
-void client_end(struct hub *h, struct conn *c, enum close_reason reason, uint16_t code, const char *why);
+void client_end(struct hub *h, struct conn *c, enum close_reason reason, uint16_t code,
+                const char *why);
 void client_gone(struct hub *h, struct conn *c, enum close_reason reason);
 
 /* Decides an end from within a flush; carried out by clients_bury. */
@@ -46,21 +50,25 @@ void clients_check_queues(struct hub *h);
 void client_send(struct hub *h, struct conn *c, const void *bytes, uint32_t n_bytes, bool urgent);
 
 /* Sends when everything that was in the ring up to now has been taken in (`at_tail`), or what this worker appended itself. */
-void client_send_later(struct hub *h, struct conn *c, const void *bytes, uint32_t n_bytes, bool at_tail);
+void client_send_later(struct hub *h, struct conn *c, const void *bytes, uint32_t n_bytes,
+                       bool at_tail);
 
 /* Carries out what is due when the ring has been taken in up to `position`. */
 void clients_run_deferred(struct hub *h, uint64_t position);
 
 /* Heartbeat and timers. */
 void client_on_pong(struct hub *h, struct conn *c);
-void client_on_packet(struct hub *h, struct conn *c); /* any other packet: extends a waiting ping's timeout once */
+void client_on_packet(struct hub *h,
+                      struct conn *c); /* any other packet: extends a waiting ping's timeout once */
 void client_on_timer(struct hub *h, struct conn *c);
 void client_arm_timer(struct hub *h, struct conn *c);
 
 /* Joins and leaves of this worker's own, at the tail. JOIN_LIMIT: max_rooms_per_socket; JOIN_FULL: nothing was done, try again next turn. */
 enum join_result { JOIN_OK = 0, JOIN_LIMIT, JOIN_FULL };
-MUST_USE enum join_result client_join(struct hub *h, struct sock *k, const struct slice *rooms, uint32_t n_rooms, uint32_t max_rooms);
-MUST_USE enum join_result client_leave_rooms(struct hub *h, struct sock *k, const struct slice *rooms, uint32_t n_rooms);
+MUST_USE enum join_result client_join(struct hub *h, struct sock *k, const struct slice *rooms,
+                                      uint32_t n_rooms, uint32_t max_rooms);
+MUST_USE enum join_result client_leave_rooms(struct hub *h, struct sock *k,
+                                             const struct slice *rooms, uint32_t n_rooms);
 
 /* Is it in the room, or about to be by a join of its own? `room` may be ROOM_NONE. */
 bool client_in_room(struct hub *h, const struct sock *k, uint32_t room);
@@ -69,7 +77,8 @@ bool client_in_room(struct hub *h, const struct sock *k, uint32_t room);
 void client_socket_id(struct hub *h, const struct sock *k, char id[SOCKET_ID_CHARS]);
 
 /* Counts and places in the shared slot, after a change. */
-void client_settled(struct hub *h, struct conn *c); /* a placed connection is a client, was none, or ended */
+void client_settled(struct hub *h,
+                    struct conn *c); /* a placed connection is a client, was none, or ended */
 
 /* Wraps a Socket.IO packet's text in a frame: `out` has WS_HEADER_MAX + n_bytes bytes. */
 uint32_t client_frame_text(uint8_t *out, const void *text, uint32_t n_bytes);

@@ -40,7 +40,8 @@ void client_on_pong(struct hub *h, struct conn *c)
     n = session_at(&h->sockets, c->owner);
     if (n->heartbeat != HEARTBEAT_PINGED)
         return; /* an unexpected pong is ignored */
-    histogram_add(h->row, HISTOGRAM_PING_RTT, (uint64_t)((uint32_t)h->now_ms - n->ping_sent_ms) * 1000);
+    histogram_add(h->row, HISTOGRAM_PING_RTT,
+                  (uint64_t)((uint32_t)h->now_ms - n->ping_sent_ms) * 1000);
     n->heartbeat = HEARTBEAT_WAITS;
     n->deadline_ms = h->now_ms + h->config->ping_interval_ms;
     client_arm_timer(h, c);
@@ -64,13 +65,17 @@ static bool heartbeat_due(struct hub *h, struct conn *c, struct session *n)
             send_ping(h, c, n);
         return true;
     }
-    if (n->deadline_ms == 0 && (!is_blocked(c) || (uint32_t)outq_progress_ms(c->outq) - n->ping_sent_ms < UINT32_MAX / 2)) {
+    if (n->deadline_ms == 0 &&
+        (!is_blocked(c) ||
+         (uint32_t)outq_progress_ms(c->outq) - n->ping_sent_ms < UINT32_MAX / 2)) {
         /* the queue has moved since: the ping, at the next record boundary, is with the kernel */
         n->deadline_ms = h->now_ms + h->config->ping_timeout_ms;
         return true;
     }
     if (n->deadline_ms != 0 && h->now_ms >= n->deadline_ms) {
-        client_end(h, c, CLOSE_PING_TIMEOUT, c->kind == CONN_SOCKETIO ? WS_CLOSE_NO_STATUS : WS_CLOSE_GOING_AWAY, "ping timeout");
+        client_end(h, c, CLOSE_PING_TIMEOUT,
+                   c->kind == CONN_SOCKETIO ? WS_CLOSE_NO_STATUS : WS_CLOSE_GOING_AWAY,
+                   "ping timeout");
         return false;
     }
     return true;
@@ -99,7 +104,8 @@ void client_arm_timer(struct hub *h, struct conn *c)
 static void on_open_timer(struct hub *h, struct conn *c)
 {
     if (h->now_ms >= input_deadline(h, c)) {
-        client_end(h, c, CLOSE_MESSAGE_TIMEOUT, WS_CLOSE_POLICY, "a message was begun and not finished in time (message_timeout)");
+        client_end(h, c, CLOSE_MESSAGE_TIMEOUT, WS_CLOSE_POLICY,
+                   "a message was begun and not finished in time (message_timeout)");
         return;
     }
     if (c->owner != CONN_NONE) {
@@ -119,18 +125,13 @@ static void on_open_timer(struct hub *h, struct conn *c)
 void client_on_timer(struct hub *h, struct conn *c)
 {
     switch ((enum conn_state)c->state) {
-    case CONN_OPEN:
-        on_open_timer(h, c);
-        break;
+    case CONN_OPEN: on_open_timer(h, c); break;
     case CONN_HTTP:
     case CONN_CLOSING:
-    case CONN_LINGER:
-        client_gone(h, c, CLOSE_TRANSPORT_CLOSE);
-        break;
+    case CONN_LINGER: client_gone(h, c, CLOSE_TRANSPORT_CLOSE); break;
     case CONN_FREE:
     case CONN_DYING:
-    case CONN_STATES:
-        break;
+    case CONN_STATES: break;
     }
 }
 
@@ -154,7 +155,8 @@ static void check_queue(struct hub *h, struct outq *q)
         (soft_since != 0 && h->now_ms - soft_since >= h->config->ping_timeout_ms))
         client_condemn(h, c, CLOSE_SLOW_CONSUMER, false);
     else if (h->now_ms - outq_progress_ms(q) >= patience_ms)
-        client_condemn(h, c, CLOSE_PING_TIMEOUT, false); /* not even a ping could be handed to the kernel */
+        client_condemn(h, c, CLOSE_PING_TIMEOUT,
+                       false); /* not even a ping could be handed to the kernel */
 }
 
 void clients_check_queues(struct hub *h)
@@ -176,12 +178,15 @@ void clients_check_queues(struct hub *h)
             break;
         c = conn_at(&h->conns, outq_conn(largest));
         n_dropped = outq_drop(h->outqs, largest);
-        if (c->state == CONN_OPEN && h->config->slow_consumer == SLOW_DROP && outq_bytes(largest) == 0)
+        if (c->state == CONN_OPEN && h->config->slow_consumer == SLOW_DROP &&
+            outq_bytes(largest) == 0)
             count_add(h->row, COUNT_SLOW_DROP, n_dropped);
         else if (c->state == CONN_OPEN && outq_bytes(largest) == 0)
             client_lagged(h, c);
         else
-            client_gone(h, c, CLOSE_SLOW_CONSUMER); /* the rest of a started record: it cannot even be closed orderly */
+            client_gone(
+                h, c,
+                CLOSE_SLOW_CONSUMER); /* the rest of a started record: it cannot even be closed orderly */
         held = outqs_bytes(h->outqs);
         gauge_set(h->row, GAUGE_OUTQ_BYTES, held);
     }

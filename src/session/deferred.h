@@ -20,8 +20,8 @@ struct deferred_item {
     uint32_t sock_generation;
     uint32_t room;
     uint32_t n_bytes;
-    uint8_t *bytes;    /* owned by the list */
-    uint8_t kind;      /* enum deferred_kind */
+    uint8_t *bytes; /* owned by the list */
+    uint8_t kind;   /* enum deferred_kind */
 };
 
 struct deferred {

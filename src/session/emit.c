@@ -41,7 +41,8 @@ static char *scratch(struct hub *h, uint64_t n_bytes)
     return h->scratch;
 }
 
-enum ring_result emit_event(struct hub *h, const struct emit *to, struct slice head, struct slice tail, const struct slice *attachments,
+enum ring_result emit_event(struct hub *h, const struct emit *to, struct slice head,
+                            struct slice tail, const struct slice *attachments,
                             uint32_t n_attachments)
 {
     struct record_spec spec = spec_of(to);
@@ -52,7 +53,8 @@ enum ring_result emit_event(struct hub *h, const struct emit *to, struct slice h
 
     if (text == NULL || n_attachments > SIO_ATTACHMENTS_MAX)
         return RING_TOO_BIG;
-    at = sio_put_header(text, n_attachments > 0 ? SIO_BINARY_EVENT : SIO_EVENT, n_attachments, to->nsp, -1);
+    at = sio_put_header(text, n_attachments > 0 ? SIO_BINARY_EVENT : SIO_EVENT, n_attachments,
+                        to->nsp, -1);
     spec.event_at = at;
     memcpy(text + at, head.bytes, head.n_bytes);
     at += head.n_bytes;

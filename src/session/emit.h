@@ -10,14 +10,16 @@ struct emit {
     uint32_t n_rooms;
     const struct slice *except;
     uint32_t n_except;
-    uint8_t flags;             /* RECORD_LOCAL, RECORD_VOLATILE, RECORD_NO_COMPRESS */
+    uint8_t flags; /* RECORD_LOCAL, RECORD_VOLATILE, RECORD_NO_COMPRESS */
 };
 
 /* A Socket.IO event: `head` and `tail` together are the JSON array (tail may be empty), so that "[" can be put before the rest of another array. */
-MUST_USE enum ring_result emit_event(struct hub *h, const struct emit *to, struct slice head, struct slice tail,
-                                     const struct slice *attachments, uint32_t n_attachments);
+MUST_USE enum ring_result emit_event(struct hub *h, const struct emit *to, struct slice head,
+                                     struct slice tail, const struct slice *attachments,
+                                     uint32_t n_attachments);
 
 /* A frame for plain clients. `to->nsp` is "/ws". */
-MUST_USE enum ring_result emit_frame(struct hub *h, const struct emit *to, struct slice payload, bool binary);
+MUST_USE enum ring_result emit_frame(struct hub *h, const struct emit *to, struct slice payload,
+                                     bool binary);
 
 #endif

@@ -14,7 +14,7 @@
 #include "shm/atomic.h"
 
 #define MEMBERS_PER_WALK 16384 /* pieces chained in one turn, besides what is sent */
-#define PROGRESS_EVERY 1024
+#define PROGRESS_EVERY   1024
 
 bool fanout_copy(void *context, uint64_t position, uint32_t offset, uint8_t *out, uint32_t n_bytes)
 {
@@ -35,7 +35,8 @@ static void note_progress(struct hub *h)
 
 /* --- broadcasts --- */
 
-static void deliver(struct hub *h, const struct record_view *view, uint64_t position, struct room_member m)
+static void deliver(struct hub *h, const struct record_view *view, uint64_t position,
+                    struct room_member m)
 {
     struct conn *c = conn_at(&h->conns, m.conn);
     struct outq_record record = {
@@ -76,7 +77,8 @@ static bool sweep(struct hub *h, struct fanout *f, uint32_t *budget)
 /* --- joins, leaves, disconnects --- */
 
 /* Applies `apply` to every selected socket; the selection is made first, since applying changes rooms. */
-static void for_selected(struct hub *h, const struct record_view *view, void (*apply)(struct hub *, struct sock *, const struct record_view *))
+static void for_selected(struct hub *h, const struct record_view *view,
+                         void (*apply)(struct hub *, struct sock *, const struct record_view *))
 {
     struct selection s = { 0 };
     struct room_member m;
@@ -130,7 +132,8 @@ static void apply_disconnect(struct hub *h, struct sock *k, const struct record_
     struct session *n = session_at(&h->sockets, k->session);
 
     if (c->kind == CONN_ROOM) { /* a plain client is its only socket */
-        client_end(h, c, CLOSE_SERVER_NAMESPACE_DISCONNECT, WS_CLOSE_NORMAL, "disconnected by the server");
+        client_end(h, c, CLOSE_SERVER_NAMESPACE_DISCONNECT, WS_CLOSE_NORMAL,
+                   "disconnected by the server");
         return;
     }
     if ((view->header->flags & RECORD_CLOSE) == 0) {
@@ -138,13 +141,15 @@ static void apply_disconnect(struct hub *h, struct sock *k, const struct record_
         return;
     }
     while (n->first_sock != SOCK_NONE)
-        client_leave(h, sock_at(&h->sockets, n->first_sock), CLOSE_SERVER_NAMESPACE_DISCONNECT, true);
+        client_leave(h, sock_at(&h->sockets, n->first_sock), CLOSE_SERVER_NAMESPACE_DISCONNECT,
+                     true);
     client_end(h, c, CLOSE_SERVER_NAMESPACE_DISCONNECT, WS_CLOSE_NO_STATUS, NULL);
 }
 
 /* --- the walk --- */
 
-static void process(struct hub *h, struct fanout *f, const struct record_view *view, uint64_t end, uint32_t *budget)
+static void process(struct hub *h, struct fanout *f, const struct record_view *view, uint64_t end,
+                    uint32_t *budget)
 {
     const struct record_header *header = view->header;
 
@@ -156,15 +161,9 @@ static void process(struct hub *h, struct fanout *f, const struct record_view *v
         f->end = end;
         (void)sweep(h, f, budget); /* if not through: the next turn goes on */
         return;
-    case RECORD_JOIN:
-        for_selected(h, view, apply_join);
-        break;
-    case RECORD_LEAVE:
-        for_selected(h, view, apply_leave);
-        break;
-    case RECORD_DISCONNECT:
-        for_selected(h, view, apply_disconnect);
-        break;
+    case RECORD_JOIN: for_selected(h, view, apply_join); break;
+    case RECORD_LEAVE: for_selected(h, view, apply_leave); break;
+    case RECORD_DISCONNECT: for_selected(h, view, apply_disconnect); break;
     case RECORD_FETCH:
         if ((header->targets >> h->region.self & 1) != 0)
             query_answer(h, view);
@@ -175,8 +174,7 @@ static void process(struct hub *h, struct fanout *f, const struct record_view *v
     case RECORD_REPLY:
     case RECORD_GONE:
     case RECORD_NAMESPACE:
-    case RECORD_KINDS:
-        break;
+    case RECORD_KINDS: break;
     }
     h->walked = end;
 }
@@ -203,7 +201,8 @@ bool fanout_walk(struct hub *h, struct fanout *f)
         valid = n_bytes <= n_units * RING_UNIT_BYTES && record_view(&view, record, n_bytes);
         assert(valid); /* its writer is one of us: better dead than wrong */
         if (view.header->kind == RECORD_BROADCAST)
-            histogram_add(h->row, HISTOGRAM_BROADCAST, h->now_us > view.header->time_us ? h->now_us - view.header->time_us : 0);
+            histogram_add(h->row, HISTOGRAM_BROADCAST,
+                          h->now_us > view.header->time_us ? h->now_us - view.header->time_us : 0);
         process(h, f, &view, h->walked + n_units, &budget);
         n_records++;
         if (n_records % 64 == 0)
@@ -234,7 +233,8 @@ static void rescue_held(struct hub *h)
 
 bool fanout_send(struct hub *h, struct fanout *f)
 {
-    bool sent = batch_flush(h->batch, fanout_far_behind(h) ? WORKER_SWEEP_SLICE * 8 : WORKER_SWEEP_SLICE, h->now_ms);
+    bool sent = batch_flush(
+        h->batch, fanout_far_behind(h) ? WORKER_SWEEP_SLICE * 8 : WORKER_SWEEP_SLICE, h->now_ms);
 
     note_progress(h);
     if (!sent || f->sweep.open)

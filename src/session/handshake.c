@@ -131,7 +131,8 @@ static char *put_headers(char *to, const struct kept *k, bool *has_origin)
     return to;
 }
 
-uint32_t handshake_put_json(char *out, const char *kept, const struct peer_address *peer, struct slice auth)
+uint32_t handshake_put_json(char *out, const char *kept, const struct peer_address *peer,
+                            struct slice auth)
 {
     static const struct kept nothing;
     const struct kept *k = kept == NULL ? &nothing : (const struct kept *)(const void *)kept;
@@ -145,13 +146,14 @@ uint32_t handshake_put_json(char *out, const char *kept, const struct peer_addre
     to = put_text(to, "{\"headers\":");
     to = put_headers(to, k, &has_origin);
     gmtime_r(&seconds, &tm);
-    strftime(text, sizeof text, ",\"time\":\"%a %b %d %Y %H:%M:%S GMT+0000 (Coordinated Universal Time)\"", &tm);
+    strftime(text, sizeof text,
+             ",\"time\":\"%a %b %d %Y %H:%M:%S GMT+0000 (Coordinated Universal Time)\"", &tm);
     to = put_text(to, text);
     peer_address_text(address, sizeof address, peer);
     to = put_text(to, ",\"address\":");
     to += json_put_string(to, slice_text(address));
-    to += sprintf(to, ",\"xdomain\":%s,\"secure\":false,\"issued\":%llu,\"url\":", has_origin ? "true" : "false",
-                  (unsigned long long)k->issued_ms);
+    to += sprintf(to, ",\"xdomain\":%s,\"secure\":false,\"issued\":%llu,\"url\":",
+                  has_origin ? "true" : "false", (unsigned long long)k->issued_ms);
     to += json_put_string(to, slice_of(k->bytes, k->url_bytes));
     to = put_text(to, ",\"query\":");
     to = put_query(to, slice_of(k->bytes, k->url_bytes));

@@ -6,12 +6,14 @@
 #include "proto/http.h"
 
 /* Address, time, url; headers: `full` = all, else user-agent, origin and x-forwarded-for. One block to be freed with free(); NULL: no memory. */
-MUST_USE char *handshake_keep(const struct http_request *request, bool full, uint64_t now_realtime_ms);
+MUST_USE char *handshake_keep(const struct http_request *request, bool full,
+                              uint64_t now_realtime_ms);
 
 /* Bytes that handshake_put_json takes at most. */
 uint32_t handshake_json_max(const char *kept, struct slice auth);
 
 /* Writes Node's handshake object: headers, time, address, xdomain, secure, issued, url, query, auth. `kept` may be NULL. Returns the length. */
-uint32_t handshake_put_json(char *out, const char *kept, const struct peer_address *peer, struct slice auth);
+uint32_t handshake_put_json(char *out, const char *kept, const struct peer_address *peer,
+                            struct slice auth);
 
 #endif

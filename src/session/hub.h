@@ -13,14 +13,15 @@
 #include "shm/ring.h"
 #include "shm/sessions.h"
 
-#define REPLIES_QUEUED_MAX 4096 /* records that wait for room in the ring: answers to queries, acknowledgements */
+#define REPLIES_QUEUED_MAX \
+    4096 /* records that wait for room in the ring: answers to queries, acknowledgements */
 
 /* A connection whose end was found out while sending: it is carried out when nobody is in the middle of anything. */
 struct condemned {
     uint32_t conn;
     uint32_t generation;
-    uint8_t reason;  /* enum close_reason */
-    bool finished;   /* everything is out: linger, rather than kill */
+    uint8_t reason; /* enum close_reason */
+    bool finished;  /* everything is out: linger, rather than kill */
 };
 
 struct acks;
@@ -32,7 +33,7 @@ struct hub {
     struct region region;
     struct ring ring;
     struct shm_slot *slot;
-    struct shm_counters *row;      /* this process's counters */
+    struct shm_counters *row; /* this process's counters */
     struct loop *loop;
     struct conns conns;
     struct batch *batch;
@@ -42,30 +43,32 @@ struct hub {
     struct rooms rooms;
     struct sockets sockets;
     struct deferred deferred;
-    struct acks *acks;             /* broadcasts that local clients may acknowledge */
-    struct replies *replies;       /* records that wait for room in the ring */
-    struct inputs *inputs;         /* half-received messages */
-    struct condemned *condemned;   /* [2 * conns.max]: CONN_CONDEMNED; burying one may condemn it anew */
+    struct acks *acks;       /* broadcasts that local clients may acknowledge */
+    struct replies *replies; /* records that wait for room in the ring */
+    struct inputs *inputs;   /* half-received messages */
+    struct condemned
+        *condemned; /* [2 * conns.max]: CONN_CONDEMNED; burying one may condemn it anew */
     uint32_t n_condemned;
-    uint32_t *selected;            /* [socks_max]: scratch of fanout.c */
+    uint32_t *selected; /* [socks_max]: scratch of fanout.c */
 
-    char *scratch;                 /* emit.c: a packet's text before it is appended; grows to the longest */
+    char *scratch; /* emit.c: a packet's text before it is appended; grows to the longest */
     uint64_t scratch_bytes;
 
-    uint64_t now_ms;               /* CLOCK_MONOTONIC, once per turn */
+    uint64_t now_ms; /* CLOCK_MONOTONIC, once per turn */
     uint64_t now_us;
-    uint64_t random;               /* state of a small generator: jitter, nothing secret */
-    uint64_t walked;               /* the ring up to here has been taken in; released (cursor) when the batch is through */
-    uint64_t last_append;          /* the end of this worker's last own record */
-    uint32_t stamp;                /* of the record in hand */
-    uint32_t n_clients;            /* connections that count */
-    uint32_t n_settled;            /* placed connections that need their place no more, in this generation */
-    uint64_t rescued_at;           /* tail when held records were last saved from being overwritten */
+    uint64_t random; /* state of a small generator: jitter, nothing secret */
+    uint64_t
+        walked; /* the ring up to here has been taken in; released (cursor) when the batch is through */
+    uint64_t last_append; /* the end of this worker's last own record */
+    uint32_t stamp;       /* of the record in hand */
+    uint32_t n_clients;   /* connections that count */
+    uint32_t n_settled;   /* placed connections that need their place no more, in this generation */
+    uint64_t rescued_at;  /* tail when held records were last saved from being overwritten */
     /* the application is told when a socket that it accepted has left; never from within dispatch of that socket's own event */
     void (*socket_gone)(void *context, struct sock *k, enum close_reason reason);
     void *socket_gone_context;
     bool draining;
-    bool ending;                   /* the master is gone */
+    bool ending; /* the master is gone */
 };
 
 uint64_t hub_random(struct hub *h);

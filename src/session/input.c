@@ -215,7 +215,8 @@ static bool append(struct hub *h, struct conn_input *in, struct slice bytes, uin
     return true;
 }
 
-enum input_result input_add(struct hub *h, struct conn *c, const struct ws_piece *piece, struct message *out)
+enum input_result input_add(struct hub *h, struct conn *c, const struct ws_piece *piece,
+                            struct message *out)
 {
     struct conn_input *in;
 
@@ -246,7 +247,8 @@ void input_done(struct hub *h, struct conn *c)
     input_put(h, c);
 }
 
-enum input_result input_add_head(struct hub *h, struct conn *c, struct slice bytes, struct slice *all, uint32_t **scanned)
+enum input_result input_add_head(struct hub *h, struct conn *c, struct slice bytes,
+                                 struct slice *all, uint32_t **scanned)
 {
     struct conn_input *in = input_get(h, c);
 
@@ -292,7 +294,8 @@ void input_mark_busy(struct hub *h, struct conn *c, bool busy)
         input_put(h, c);
 }
 
-enum input_result input_expect(struct hub *h, struct conn *c, struct slice packet, uint32_t n_attachments)
+enum input_result input_expect(struct hub *h, struct conn *c, struct slice packet,
+                               uint32_t n_attachments)
 {
     struct conn_input *in = input_get(h, c);
 
@@ -321,6 +324,13 @@ bool input_expects(const struct hub *h, const struct conn *c)
     return in != NULL && in->n_expected > 0;
 }
 
+bool input_complete(const struct hub *h, const struct conn *c)
+{
+    const struct conn_input *in = input_of(h, c);
+
+    return in != NULL && in->n_expected > 0 && in->n_attached == in->n_expected;
+}
+
 enum input_result input_attach(struct hub *h, struct conn *c, struct slice bytes)
 {
     struct conn_input *in = input_of(h, c);
@@ -340,7 +350,8 @@ enum input_result input_attach(struct hub *h, struct conn *c, struct slice bytes
     return in->n_attached == in->n_expected ? INPUT_COMPLETE : INPUT_MORE;
 }
 
-void input_event(const struct hub *h, const struct conn *c, struct slice *packet, struct slice attachments[SIO_ATTACHMENTS_MAX], uint32_t *n)
+void input_event(const struct hub *h, const struct conn *c, struct slice *packet,
+                 struct slice attachments[SIO_ATTACHMENTS_MAX], uint32_t *n)
 {
     const struct conn_input *in = input_of(h, c);
 
@@ -361,7 +372,8 @@ void input_event_done(struct hub *h, struct conn *c)
     input_put(h, c);
 }
 
-enum input_result input_stall(struct hub *h, struct conn *c, const struct message *message, struct slice rest)
+enum input_result input_stall(struct hub *h, struct conn *c, const struct message *message,
+                              struct slice rest)
 {
     struct conn_input *in = input_get(h, c);
 
@@ -417,7 +429,8 @@ uint64_t input_deadline(struct hub *h, struct conn *c)
 {
     const struct conn_input *in = input_of(h, c);
 
-    return in == NULL || in->started_ms == 0 ? UINT64_MAX : in->started_ms + h->config->message_timeout_ms;
+    return in == NULL || in->started_ms == 0 ? UINT64_MAX
+                                             : in->started_ms + h->config->message_timeout_ms;
 }
 
 uint32_t inputs_over(struct hub *h)

@@ -18,20 +18,22 @@ struct message {
 };
 
 enum input_result {
-    INPUT_MORE = 0,  /* taken in; the message is not complete */
+    INPUT_MORE = 0, /* taken in; the message is not complete */
     INPUT_COMPLETE,
-    INPUT_TOO_BIG,   /* over the limit of a request head, or of an event with its attachments */
+    INPUT_TOO_BIG, /* over the limit of a request head, or of an event with its attachments */
     INPUT_NO_MEMORY
 };
 
 /* Adds a piece of a message. A message in one piece is not copied: `out` points to the piece. */
-MUST_USE enum input_result input_add(struct hub *h, struct conn *c, const struct ws_piece *piece, struct message *out);
+MUST_USE enum input_result input_add(struct hub *h, struct conn *c, const struct ws_piece *piece,
+                                     struct message *out);
 
 /* The message has been dealt with: forgets it. */
 void input_done(struct hub *h, struct conn *c);
 
 /* Bytes of a request head. `all` gets everything so far; `scanned` points to http_parse's memory of it. Both until input_done. */
-MUST_USE enum input_result input_add_head(struct hub *h, struct conn *c, struct slice bytes, struct slice *all, uint32_t **scanned);
+MUST_USE enum input_result input_add_head(struct hub *h, struct conn *c, struct slice bytes,
+                                          struct slice *all, uint32_t **scanned);
 
 /* Takes all bytes of the head out again, to be given anew; the caller frees them. */
 MUST_USE struct slice input_take_head(struct hub *h, struct conn *c);
@@ -40,17 +42,22 @@ MUST_USE struct slice input_take_head(struct hub *h, struct conn *c);
 void input_mark_busy(struct hub *h, struct conn *c, bool busy);
 
 /* A text packet that announces attachments: kept until they have come. */
-MUST_USE enum input_result input_expect(struct hub *h, struct conn *c, struct slice packet, uint32_t n_attachments);
+MUST_USE enum input_result input_expect(struct hub *h, struct conn *c, struct slice packet,
+                                        uint32_t n_attachments);
 bool input_expects(const struct hub *h, const struct conn *c);
+/* Have all of them come, and the event is still here? */
+bool input_complete(const struct hub *h, const struct conn *c);
 
 /* One attachment. INPUT_COMPLETE: `packet` and `attachments` are whole (borrowed until input_event_done). */
 MUST_USE enum input_result input_attach(struct hub *h, struct conn *c, struct slice bytes);
-void input_event(const struct hub *h, const struct conn *c, struct slice *packet, struct slice attachments[SIO_ATTACHMENTS_MAX], uint32_t *n);
+void input_event(const struct hub *h, const struct conn *c, struct slice *packet,
+                 struct slice attachments[SIO_ATTACHMENTS_MAX], uint32_t *n);
 void input_event_done(struct hub *h, struct conn *c);
 
 /* The ring is full: keeps the complete message (or the complete event) and the bytes behind it, and stops reading. input_stalled: what waits, with the
  * message as it was; input_rest: takes the bytes behind it (the caller frees them). INPUT_NO_MEMORY: the caller ends the connection. */
-MUST_USE enum input_result input_stall(struct hub *h, struct conn *c, const struct message *message, struct slice rest);
+MUST_USE enum input_result input_stall(struct hub *h, struct conn *c, const struct message *message,
+                                       struct slice rest);
 bool input_stalled(const struct hub *h, const struct conn *c, struct message *out);
 struct slice input_unstall(struct hub *h, struct conn *c);
 

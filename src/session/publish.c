@@ -46,29 +46,29 @@ void publish_target(struct ring *ring, const struct record_view *view, bool brid
     case RECORD_LEAVE:
     case RECORD_DISCONNECT:
         if (header->n_rooms == 0)
-            ring_target_bucket(ring, record_bucket(record_hash(ring->region->header->hash_key, view->nsp, (struct slice){ NULL, 0 })));
+            ring_target_bucket(ring,
+                               record_bucket(record_hash(ring->region->header->hash_key, view->nsp,
+                                                         (struct slice){ NULL, 0 })));
         else
             target_names(ring, view);
         if (bridge && header->origin == ORIGIN_LOCAL && (header->flags & RECORD_LOCAL) == 0)
             ring_target_mask(ring, 1ull << PEAL_SLOT_BRIDGE);
         break;
-    case RECORD_NAMESPACE:
-        ring_target_mask(ring, 1ull << PEAL_SLOT_BRIDGE);
-        break;
+    case RECORD_NAMESPACE: ring_target_mask(ring, 1ull << PEAL_SLOT_BRIDGE); break;
     case RECORD_VOID:
     case RECORD_FETCH:
     case RECORD_SERVER_EMIT:
     case RECORD_ACK:
     case RECORD_REPLY:
     case RECORD_GONE:
-    case RECORD_KINDS:
-        break;
+    case RECORD_KINDS: break;
     }
     if (header->targets != 0)
         ring_target_mask(ring, header->targets);
 }
 
-static enum ring_result append(struct hub *h, const struct record_spec *spec, const uint8_t *ready, uint32_t n_bytes)
+static enum ring_result append(struct hub *h, const struct record_spec *spec, const uint8_t *ready,
+                               uint32_t n_bytes)
 {
     struct record_view view;
     enum ring_result result;

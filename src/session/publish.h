@@ -14,7 +14,9 @@ void publish_target(struct ring *ring, const struct record_view *view, bool brid
 /* Records that must not get lost when the ring is full (answers to queries, acknowledgements to other processes) wait here, bounded. */
 struct replies *replies_new(void);
 void replies_free(struct replies *r);
-void replies_push(struct hub *h, const struct record_spec *spec); /* copies what the spec points to; appends at once if it can */
-bool replies_flush(struct hub *h);                                /* true: nothing waits */
+void replies_push(
+    struct hub *h,
+    const struct record_spec *spec); /* copies what the spec points to; appends at once if it can */
+bool replies_flush(struct hub *h);   /* true: nothing waits */
 
 #endif

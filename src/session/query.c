@@ -36,7 +36,8 @@ static void send_reply(struct reply_builder *b, bool last)
     spec.header.id = q->id;
     spec.header.detail = q->detail;
     spec.header.targets = 1ull << q->slot;
-    spec.header.flags = (uint8_t)((last ? RECORD_LAST : 0u) | (b->truncated ? RECORD_TRUNCATED : 0u));
+    spec.header.flags =
+        (uint8_t)((last ? RECORD_LAST : 0u) | (b->truncated ? RECORD_TRUNCATED : 0u));
     replies_push(b->h, &spec);
     b->n_bytes = 0;
 }
@@ -113,7 +114,8 @@ static void add_socket(struct reply_builder *b, const struct sock *k)
     to = put_id(h, to + 6, k);
     memcpy(to, ",\"handshake\":", 13);
     to += 13;
-    to += handshake_put_json(to, n->handshake, &conn_cold(&h->conns, conn_at(&h->conns, k->conn))->peer, auth_json);
+    to += handshake_put_json(to, n->handshake,
+                             &conn_cold(&h->conns, conn_at(&h->conns, k->conn))->peer, auth_json);
     memcpy(to, ",\"rooms\":[", 10);
     to = put_id(h, to + 10, k);
     for (uint32_t i = 0; i < k->n_rooms; i++) {
@@ -148,7 +150,8 @@ static void add_all_rooms(struct reply_builder *b, uint16_t nsp)
     }
     if (everyone == ROOM_NONE)
         return;
-    for (uint32_t i = 0; i < room_at(&h->rooms, everyone)->n_members; i++) /* each socket is in the room of its own id */
+    for (uint32_t i = 0; i < room_at(&h->rooms, everyone)->n_members;
+         i++) /* each socket is in the room of its own id */
         add_socket_id(b, sock_at(&h->sockets, room_at(&h->rooms, everyone)->members[i].sock));
 }
 
@@ -173,7 +176,8 @@ void query_answer(struct hub *h, const struct record_view *view)
             else if (view->header->detail == FETCH_SOCKETS)
                 add_socket(&b, k);
             if ((++n & 1023) == 0)
-                shm_store_u64(&h->slot->progress, h->slot->progress + 1); /* a long answer is progress */
+                shm_store_u64(&h->slot->progress,
+                              h->slot->progress + 1); /* a long answer is progress */
         }
         select_close(h, &s);
     }
@@ -198,10 +202,13 @@ void query_reply_count(struct hub *h, const struct record_view *view, uint32_t n
     free(b.bytes);
 }
 
-bool query_take_ack(struct hub *h, struct sock *k, double id, struct slice json, const struct slice *attachments, uint32_t n_attachments)
+bool query_take_ack(struct hub *h, struct sock *k, double id, struct slice json,
+                    const struct slice *attachments, uint32_t n_attachments)
 {
     struct record_part parts[1 + SIO_ATTACHMENTS_MAX];
-    struct record_spec spec = { .nsp = namespace_name(&h->region, k->nsp), .parts = parts, .n_parts = 1 + n_attachments };
+    struct record_spec spec = { .nsp = namespace_name(&h->region, k->nsp),
+                                .parts = parts,
+                                .n_parts = 1 + n_attachments };
     uint64_t whole = id >= 0 && id < 9007199254740992.0 ? (uint64_t)id : 0;
 
     if (whole < PEAL_SLOTS || !acks_take(h->acks, whole, sock_index(&h->sockets, k), k->generation))

@@ -12,6 +12,7 @@ void query_answer(struct hub *h, const struct record_view *view);
 void query_reply_count(struct hub *h, const struct record_view *view, uint32_t n);
 
 /* A client's acknowledgement of broadcast `id`: passed on to who issued it. True if it was one. */
-bool query_take_ack(struct hub *h, struct sock *k, double id, struct slice json, const struct slice *attachments, uint32_t n_attachments);
+bool query_take_ack(struct hub *h, struct sock *k, double id, struct slice json,
+                    const struct slice *attachments, uint32_t n_attachments);
 
 #endif

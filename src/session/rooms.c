@@ -10,13 +10,16 @@
 
 #include "shm/record.h"
 
-#define ROOMS_FIRST 64
+#define ROOMS_FIRST   64
 #define BUCKETS_FIRST 128
 #define MEMBERS_FIRST 2
 
 int rooms_init(struct rooms *rs, struct directory *directory)
 {
-    *rs = (struct rooms){ .directory = directory, .free = ROOM_NONE, .n_buckets = BUCKETS_FIRST, .rooms_max = ROOMS_FIRST };
+    *rs = (struct rooms){ .directory = directory,
+                          .free = ROOM_NONE,
+                          .n_buckets = BUCKETS_FIRST,
+                          .rooms_max = ROOMS_FIRST };
     rs->buckets = calloc(rs->n_buckets, sizeof *rs->buckets);
     rs->rooms = calloc(rs->rooms_max, sizeof *rs->rooms);
     return rs->buckets == NULL || rs->rooms == NULL ? -ENOMEM : 0;
@@ -43,7 +46,8 @@ uint32_t room_find(const struct rooms *rs, uint64_t hash, uint16_t nsp, struct s
     for (uint32_t i = rs->buckets[bucket_of(rs, hash)]; i != 0; i = rs->rooms[i - 1].next) {
         const struct room *r = &rs->rooms[i - 1];
 
-        if (r->hash == hash && r->nsp == nsp && (r->name == NULL) == (name.bytes == NULL) && slice_equal(room_name(r), name))
+        if (r->hash == hash && r->nsp == nsp && (r->name == NULL) == (name.bytes == NULL) &&
+            slice_equal(room_name(r), name))
             return i - 1;
     }
     return ROOM_NONE;
@@ -104,7 +108,9 @@ uint32_t room_ref(struct rooms *rs, uint64_t hash, uint16_t nsp, struct slice na
     if (index == ROOM_NONE)
         return ROOM_NONE;
     r = &rs->rooms[index];
-    *r = (struct room){ .hash = hash, .nsp = nsp, .refs = 1, .n_name_bytes = (uint16_t)name.n_bytes };
+    *r = (struct room){
+        .hash = hash, .nsp = nsp, .refs = 1, .n_name_bytes = (uint16_t)name.n_bytes
+    };
     if (name.bytes != NULL) {
         r->name = malloc(name.n_bytes > 0 ? name.n_bytes : 1);
         if (r->name == NULL) {
@@ -135,7 +141,8 @@ void room_unref(struct rooms *rs, uint32_t index)
         return;
     assert(r->n_members == 0);
     directory_leave(rs->directory, record_bucket(r->hash));
-    for (link = &rs->buckets[bucket_of(rs, r->hash)]; *link != index + 1; link = &rs->rooms[*link - 1].next)
+    for (link = &rs->buckets[bucket_of(rs, r->hash)]; *link != index + 1;
+         link = &rs->rooms[*link - 1].next)
         assert(*link != 0);
     *link = r->next;
     rs->n_live--;
@@ -153,7 +160,8 @@ bool room_add(struct rooms *rs, uint32_t index, struct room_member member, uint3
 
     assert(r->n_members < r->refs);
     if (r->n_members == r->members_max) {
-        uint32_t max = r->members_max == 0 ? MEMBERS_FIRST : r->members_max + r->members_max / 2 + 1;
+        uint32_t max =
+            r->members_max == 0 ? MEMBERS_FIRST : r->members_max + r->members_max / 2 + 1;
         struct room_member *members = reallocarray(r->members, max, sizeof *members);
 
         if (members == NULL)

@@ -19,8 +19,8 @@ struct room {
     char *name;                  /* NULL: the namespace as a whole */
     uint32_t n_members;
     uint32_t members_max;
-    uint32_t refs;               /* members, and joins under way; 0: a free entry, `next` is the free list */
-    uint32_t next;               /* chain of the hash bucket */
+    uint32_t refs; /* members, and joins under way; 0: a free entry, `next` is the free list */
+    uint32_t next; /* chain of the hash bucket */
     uint16_t n_name_bytes;
     uint16_t nsp;
 };
@@ -28,13 +28,13 @@ struct room {
 struct rooms {
     struct directory *directory;
     struct room *rooms;
-    uint32_t n_rooms;        /* entries ever used */
+    uint32_t n_rooms; /* entries ever used */
     uint32_t rooms_max;
     uint32_t free;
-    uint32_t *buckets;       /* a power of two; index + 1 */
+    uint32_t *buckets; /* a power of two; index + 1 */
     uint32_t n_buckets;
     uint32_t n_live;
-    uint32_t n_named;        /* live ones with a name: the gauge */
+    uint32_t n_named; /* live ones with a name: the gauge */
 };
 
 /* 0 or -ENOMEM. */
@@ -42,8 +42,14 @@ MUST_USE int rooms_init(struct rooms *rs, struct directory *directory);
 
 void rooms_destroy(struct rooms *rs); /* nobody is in any */
 
-static inline struct room *room_at(struct rooms *rs, uint32_t index) { return &rs->rooms[index]; }
-static inline struct slice room_name(const struct room *r) { return (struct slice){ r->name, r->n_name_bytes }; }
+static inline struct room *room_at(struct rooms *rs, uint32_t index)
+{
+    return &rs->rooms[index];
+}
+static inline struct slice room_name(const struct room *r)
+{
+    return (struct slice){ r->name, r->n_name_bytes };
+}
 
 /* ROOM_NONE: nobody here is in it. `name.bytes` == NULL: the namespace as a whole. */
 uint32_t room_find(const struct rooms *rs, uint64_t hash, uint16_t nsp, struct slice name);

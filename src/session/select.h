@@ -10,8 +10,8 @@
 struct selection {
     struct record_view view;
     struct record_names rooms;
-    uint32_t room;  /* the room being swept (a reference is held); ROOM_NONE */
-    uint32_t left;  /* its members from here down are to come */
+    uint32_t room; /* the room being swept (a reference is held); ROOM_NONE */
+    uint32_t left; /* its members from here down are to come */
     uint16_t nsp;
     bool whole_namespace;
     bool open;

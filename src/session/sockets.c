@@ -24,14 +24,18 @@ void sock_become(struct sock *k, enum sock_state state)
 
 static void *reserve(size_t n, size_t size)
 {
-    void *area = mmap(NULL, n * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *area = mmap(NULL, n * size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     return area == MAP_FAILED ? NULL : area;
 }
 
 int sockets_init(struct sockets *s, uint32_t sessions_max, uint32_t socks_max)
 {
-    *s = (struct sockets){ .sessions_max = sessions_max, .socks_max = socks_max, .free_sock = SOCK_NONE, .free_session = SOCK_NONE };
+    *s = (struct sockets){ .sessions_max = sessions_max,
+                           .socks_max = socks_max,
+                           .free_sock = SOCK_NONE,
+                           .free_session = SOCK_NONE };
     s->socks = reserve(socks_max, sizeof *s->socks);
     s->sessions = reserve(sessions_max, sizeof *s->sessions);
     s->auths = reserve(socks_max, sizeof *s->auths);
@@ -52,7 +56,9 @@ uint32_t session_new(struct sockets *s)
     else
         return SOCK_NONE;
     n = &s->sessions[index];
-    *n = (struct session){ .generation = n->generation + 1, .first_sock = SOCK_NONE, .identity = SESSION_NONE };
+    *n = (struct session){ .generation = n->generation + 1,
+                           .first_sock = SOCK_NONE,
+                           .identity = SESSION_NONE };
     s->n_sessions++;
     return index;
 }
@@ -81,7 +87,10 @@ uint32_t sock_new(struct sockets *s)
     else
         return SOCK_NONE;
     k = &s->socks[index];
-    *k = (struct sock){ .generation = k->generation + 1, .session = SOCK_NONE, .next = SOCK_NONE, .first_room = ROOM_NONE };
+    *k = (struct sock){ .generation = k->generation + 1,
+                        .session = SOCK_NONE,
+                        .next = SOCK_NONE,
+                        .first_room = ROOM_NONE };
     s->n_socks++;
     return index;
 }
@@ -149,7 +158,8 @@ bool sock_enter(struct sockets *s, struct rooms *rs, struct sock *k, uint32_t ro
 
     if (k->n_rooms == k->rooms_max) {
         uint32_t max = k->rooms_max == 0 ? 1 : k->rooms_max * 2u;
-        struct membership *rooms = max > UINT16_MAX ? NULL : reallocarray(k->rooms, max, sizeof *rooms);
+        struct membership *rooms =
+            max > UINT16_MAX ? NULL : reallocarray(k->rooms, max, sizeof *rooms);
 
         if (rooms == NULL) {
             room_unref(rs, room);
@@ -158,7 +168,8 @@ bool sock_enter(struct sockets *s, struct rooms *rs, struct sock *k, uint32_t ro
         k->rooms = rooms;
         k->rooms_max = (uint16_t)max;
     }
-    if (membership_of(k, room) != NULL || !room_add(rs, room, (struct room_member){ k->conn, sock_index(s, k) }, &at)) {
+    if (membership_of(k, room) != NULL ||
+        !room_add(rs, room, (struct room_member){ k->conn, sock_index(s, k) }, &at)) {
         room_unref(rs, room);
         return false;
     }

@@ -27,19 +27,20 @@ struct membership {
 struct sock {
     uint32_t conn;
     uint32_t session;
-    uint32_t identity;     /* its entry in the session table, which holds the id */
+    uint32_t identity; /* its entry in the session table, which holds the id */
     uint32_t generation;
-    uint32_t next;         /* of the same session; free list */
-    uint32_t everyone_at;  /* ACTIVE: its place in the room of the namespace */
+    uint32_t next;        /* of the same session; free list */
+    uint32_t everyone_at; /* ACTIVE: its place in the room of the namespace */
     struct membership *rooms;
     uint16_t n_rooms;
     uint16_t rooms_max;
-    uint16_t nsp;          /* index in the host's table */
-    uint16_t n_joins;      /* joins under way */
-    uint8_t state;         /* enum sock_state */
-    uint8_t section;       /* index in config.namespaces; UINT8_MAX: /ws */
+    uint16_t nsp;     /* index in the host's table */
+    uint16_t n_joins; /* joins under way */
+    uint8_t state;    /* enum sock_state */
+    uint8_t section;  /* index in config.namespaces; UINT8_MAX: /ws */
     uint16_t _reserved;
-    uint32_t first_room;   /* plain: where its frames are published (a reference is held); ROOM_NONE */
+    uint32_t
+        first_room; /* plain: where its frames are published (a reference is held); ROOM_NONE */
 };
 
 enum heartbeat { HEARTBEAT_WAITS = 0, HEARTBEAT_PINGED };
@@ -47,16 +48,18 @@ enum heartbeat { HEARTBEAT_WAITS = 0, HEARTBEAT_PINGED };
 /* What is kept of one client. */
 struct session {
     uint32_t conn;
-    uint32_t identity;        /* its sid's entry in the session table; SESSION_NONE: a plain client */
+    uint32_t identity; /* its sid's entry in the session table; SESSION_NONE: a plain client */
     uint32_t first_sock;
     uint32_t generation;
-    uint64_t deadline_ms;     /* next ping, or the end of waiting for its pong (0: the ping is not with the kernel yet) */
-    uint32_t ping_sent_ms;    /* low bits of the time */
-    uint32_t connect_in_ms;   /* from `opened_ms` on: until then a namespace must have been joined; 0: one was */
+    uint64_t
+        deadline_ms; /* next ping, or the end of waiting for its pong (0: the ping is not with the kernel yet) */
+    uint32_t ping_sent_ms; /* low bits of the time */
+    uint32_t
+        connect_in_ms; /* from `opened_ms` on: until then a namespace must have been joined; 0: one was */
     uint64_t opened_ms;
-    char *handshake;          /* JSON of the handshake, without auth; NULL if there was no memory */
-    uint8_t heartbeat;        /* enum heartbeat */
-    uint8_t extended;         /* the one extension of this ping's timeout has been given */
+    char *handshake;   /* JSON of the handshake, without auth; NULL if there was no memory */
+    uint8_t heartbeat; /* enum heartbeat */
+    uint8_t extended;  /* the one extension of this ping's timeout has been given */
     uint16_t n_socks;
     uint32_t _next_free;
 };
@@ -78,10 +81,22 @@ struct sockets {
 
 MUST_USE int sockets_init(struct sockets *s, uint32_t sessions_max, uint32_t socks_max);
 
-static inline struct sock *sock_at(struct sockets *s, uint32_t index) { return &s->socks[index]; }
-static inline uint32_t sock_index(const struct sockets *s, const struct sock *k) { return (uint32_t)(k - s->socks); }
-static inline struct session *session_at(struct sockets *s, uint32_t index) { return &s->sessions[index]; }
-static inline uint32_t session_index(const struct sockets *s, const struct session *n) { return (uint32_t)(n - s->sessions); }
+static inline struct sock *sock_at(struct sockets *s, uint32_t index)
+{
+    return &s->socks[index];
+}
+static inline uint32_t sock_index(const struct sockets *s, const struct sock *k)
+{
+    return (uint32_t)(k - s->socks);
+}
+static inline struct session *session_at(struct sockets *s, uint32_t index)
+{
+    return &s->sessions[index];
+}
+static inline uint32_t session_index(const struct sockets *s, const struct session *n)
+{
+    return (uint32_t)(n - s->sessions);
+}
 
 /* Free entries, zeroed but for the generation; SOCK_NONE: the table is full. */
 MUST_USE uint32_t session_new(struct sockets *s);
@@ -102,7 +117,8 @@ bool sock_leave(struct sockets *s, struct rooms *rs, struct sock *k, uint32_t ro
 bool sock_in_room(const struct sock *k, uint32_t room);
 
 /* Enters and leaves the room of its namespace as a whole. */
-MUST_USE bool sock_enter_namespace(struct sockets *s, struct rooms *rs, struct sock *k, uint64_t hash);
+MUST_USE bool sock_enter_namespace(struct sockets *s, struct rooms *rs, struct sock *k,
+                                   uint64_t hash);
 void sock_leave_all(struct sockets *s, struct rooms *rs, struct sock *k);
 
 #endif

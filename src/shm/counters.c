@@ -120,8 +120,8 @@ static void rows_add(const struct region *region, struct counters_sum *sum)
         for (uint32_t i = 0; i < COUNTERS; i++)
             sum->counters[i] += shm_load_u64(&row->counters[i]);
         if (r < PEAL_SLOTS_ALL)
-            sum->accepted[r] = shm_load_u64(&row->accepted_before) +
-                               shm_load_u64(&row->counters[COUNT_ACCEPTED]);
+            sum->accepted[r] =
+                shm_load_u64(&row->accepted_before) + shm_load_u64(&row->counters[COUNT_ACCEPTED]);
         for (uint32_t i = 0; i < HISTOGRAMS; i++) {
             for (uint32_t b = 0; b < HISTOGRAM_BUCKETS; b++)
                 sum->histograms[i].buckets[b] += shm_load_u64(&row->histograms[i].buckets[b]);

@@ -9,7 +9,7 @@
 #include "shm/region.h"
 
 enum counter {
-    COUNT_ACCEPTED = 0,          /* clients that became one */
+    COUNT_ACCEPTED = 0, /* clients that became one */
     COUNT_REFUSED_HOST_LIMIT,
     COUNT_REFUSED_WORKER_LIMIT,
     COUNT_REFUSED_IP_LIMIT,
@@ -18,13 +18,13 @@ enum counter {
     COUNT_REFUSED_MEMORY,
     COUNT_REFUSED_DRAINING,
     COUNT_REFUSED_ORIGIN,
-    COUNT_CLOSE_FIRST,           /* ... + enum close_reason */
+    COUNT_CLOSE_FIRST, /* ... + enum close_reason */
     COUNT_CLOSE_LAST = COUNT_CLOSE_FIRST + 31,
     COUNT_SESSION_UNKNOWN,
     COUNT_MESSAGES_RECEIVED,
     COUNT_EVENTS_UNHANDLED,
-    COUNT_DELIVERIES,            /* frames handed to the kernel for clients from the ring */
-    COUNT_SENDS,                 /* send requests */
+    COUNT_DELIVERIES, /* frames handed to the kernel for clients from the ring */
+    COUNT_SENDS,      /* send requests */
     COUNT_BYTES_RECEIVED,
     COUNT_BYTES_SENT,
     COUNT_RING_RECORDS,
@@ -32,7 +32,7 @@ enum counter {
     COUNT_SLOW_CLOSE,
     COUNT_SLOW_DROP,
     COUNT_HANDOFF_PLACEMENT,
-    COUNT_WS_DROPPED,            /* events for /ws that are no single `message` */
+    COUNT_WS_DROPPED, /* events for /ws that are no single `message` */
     COUNT_RECV_ENOBUFS,
     COUNT_SEND_SHORT,
     COUNT_SEND_AGAIN,
@@ -98,11 +98,13 @@ struct shm_histogram {
 
 struct shm_counters {
     SHM_LINE uint64_t folding; /* totals row only */
-    uint64_t accepted_before;  /* COUNT_ACCEPTED of the slot's earlier processes; the master's, and not part of any sum of rows */
+    uint64_t
+        accepted_before; /* COUNT_ACCEPTED of the slot's earlier processes; the master's, and not part of any sum of rows */
     uint64_t counters[COUNTERS];
     uint64_t gauges[GAUGES];
     struct shm_histogram histograms[HISTOGRAMS];
-    uint32_t sockets[NAMESPACES_MAX]; /* gauge: Socket.IO sockets and plain clients by namespace index */
+    uint32_t
+        sockets[NAMESPACES_MAX]; /* gauge: Socket.IO sockets and plain clients by namespace index */
 };
 #define TOTALS_ROW PEAL_SLOTS_ALL
 

@@ -11,16 +11,16 @@
 
 enum record_kind {
     RECORD_VOID = 0,
-    RECORD_BROADCAST,    /* frames to the members of `rooms` (none: everybody in the namespace) but those of `except` */
-    RECORD_JOIN,         /* the selected sockets join `args` */
+    RECORD_BROADCAST, /* frames to the members of `rooms` (none: everybody in the namespace) but those of `except` */
+    RECORD_JOIN, /* the selected sockets join `args` */
     RECORD_LEAVE,
-    RECORD_DISCONNECT,   /* the selected sockets are disconnected; flag RECORD_CLOSE: their connections too */
-    RECORD_FETCH,        /* query about the selected sockets: `id` = request, `detail` = enum record_fetch; each process in `targets` replies */
-    RECORD_SERVER_EMIT,  /* to applications: part 0 is the JSON array */
-    RECORD_ACK,          /* a client's answer to broadcast `id`: part 0 JSON array, further parts attachments; for targets */
-    RECORD_REPLY,        /* answer to request `id`; part 0 its bytes; several may belong together, flag RECORD_LAST ends them */
-    RECORD_GONE,         /* the process in slot `detail`, generation `id`, is dead: who waits for it completes */
-    RECORD_NAMESPACE,    /* namespace index `detail` is new: for the bridge */
+    RECORD_DISCONNECT, /* the selected sockets are disconnected; flag RECORD_CLOSE: their connections too */
+    RECORD_FETCH, /* query about the selected sockets: `id` = request, `detail` = enum record_fetch; each process in `targets` replies */
+    RECORD_SERVER_EMIT, /* to applications: part 0 is the JSON array */
+    RECORD_ACK, /* a client's answer to broadcast `id`: part 0 JSON array, further parts attachments; for targets */
+    RECORD_REPLY, /* answer to request `id`; part 0 its bytes; several may belong together, flag RECORD_LAST ends them */
+    RECORD_GONE, /* the process in slot `detail`, generation `id`, is dead: who waits for it completes */
+    RECORD_NAMESPACE, /* namespace index `detail` is new: for the bridge */
     RECORD_KINDS
 };
 
@@ -34,32 +34,34 @@ enum record_fetch {
 enum record_origin { ORIGIN_LOCAL = 0, ORIGIN_REDIS };
 
 enum record_encoding {
-    ENCODING_SOCKETIO = 0, /* part 0: a text frame with the packet; further parts: binary frames with its attachments */
-    ENCODING_WS_TEXT,      /* namespace /ws: one frame; the argument is a string ... */
-    ENCODING_WS_BINARY,    /* ... binary ... */
-    ENCODING_WS_JSON       /* ... or any other JSON value, sent as text */
+    ENCODING_SOCKETIO =
+        0, /* part 0: a text frame with the packet; further parts: binary frames with its attachments */
+    ENCODING_WS_TEXT,   /* namespace /ws: one frame; the argument is a string ... */
+    ENCODING_WS_BINARY, /* ... binary ... */
+    ENCODING_WS_JSON    /* ... or any other JSON value, sent as text */
 };
 
-#define RECORD_VOLATILE 0x01u
-#define RECORD_LOCAL 0x02u       /* this host only */
+#define RECORD_VOLATILE    0x01u
+#define RECORD_LOCAL       0x02u /* this host only */
 #define RECORD_NO_COMPRESS 0x04u
-#define RECORD_CLOSE 0x08u
-#define RECORD_LAST 0x10u
-#define RECORD_WANTS_ACK 0x20u   /* broadcast: `id` is the ack id that clients answer with; FETCH-like replies with counts go to `slot` */
-#define RECORD_TRUNCATED 0x40u   /* reply: cut at a bound */
+#define RECORD_CLOSE       0x08u
+#define RECORD_LAST        0x10u
+#define RECORD_WANTS_ACK \
+    0x20u /* broadcast: `id` is the ack id that clients answer with; FETCH-like replies with counts go to `slot` */
+#define RECORD_TRUNCATED 0x40u /* reply: cut at a bound */
 
 /* The header, as it lies in the ring. */
 struct record_header {
-    uint32_t n_bytes;       /* header and body */
-    uint8_t kind;           /* enum record_kind */
-    uint8_t origin;         /* enum record_origin */
-    uint8_t slot;           /* who appended it */
+    uint32_t n_bytes; /* header and body */
+    uint8_t kind;     /* enum record_kind */
+    uint8_t origin;   /* enum record_origin */
+    uint8_t slot;     /* who appended it */
     uint8_t flags;
-    uint32_t generation;    /* of the process that appended it */
+    uint32_t generation; /* of the process that appended it */
     uint32_t detail;
     uint64_t id;
-    uint64_t time_us;       /* CLOCK_MONOTONIC at the append */
-    uint64_t targets;       /* mask of processes it is for, besides those with members (0: rooms only) */
+    uint64_t time_us; /* CLOCK_MONOTONIC at the append */
+    uint64_t targets; /* mask of processes it is for, besides those with members (0: rooms only) */
     uint16_t n_nsp_bytes;
     uint16_t n_rooms;
     uint16_t n_except;
@@ -67,8 +69,8 @@ struct record_header {
     uint16_t n_parts;
     uint8_t encoding;
     uint8_t _reserved;
-    uint32_t names_bytes;   /* namespace and names, padded to 8 */
-    uint32_t event_at;      /* Socket.IO: where the JSON array begins in part 0's payload */
+    uint32_t names_bytes; /* namespace and names, padded to 8 */
+    uint32_t event_at;    /* Socket.IO: where the JSON array begins in part 0's payload */
     uint32_t _reserved2;
 };
 _Static_assert(sizeof(struct record_header) == 64, "one unit");
@@ -88,14 +90,15 @@ struct record_part {
 
 /* What to write. All slices are borrowed for the time of the call. */
 struct record_spec {
-    struct record_header header; /* kind, origin, slot, flags, generation, detail, id, time_us, targets, encoding: the rest is filled in */
+    struct record_header
+        header; /* kind, origin, slot, flags, generation, detail, id, time_us, targets, encoding: the rest is filled in */
     struct slice nsp;
     const struct slice *rooms;
     const struct slice *except;
     const struct slice *args;
     const struct record_part *parts;
     uint32_t n_rooms, n_except, n_args, n_parts;
-    uint32_t event_at;           /* Socket.IO: offset of the JSON array in part 0's payload */
+    uint32_t event_at; /* Socket.IO: offset of the JSON array in part 0's payload */
 };
 
 /* Bytes that record_write will take; 0: over RECORD_NAMES_MAX, NAME_BYTES_MAX, RECORD_PARTS_MAX or 2^31 bytes. */
@@ -106,8 +109,8 @@ void record_write(uint8_t *out, const struct record_spec *spec, const uint64_t h
 struct record_view {
     const struct record_header *header;
     struct slice nsp;
-    struct slice frames;      /* broadcast: all frames, back to back: what a WebSocket client gets */
-    struct slice event;       /* Socket.IO broadcast: the JSON array in part 0's payload */
+    struct slice frames; /* broadcast: all frames, back to back: what a WebSocket client gets */
+    struct slice event;  /* Socket.IO broadcast: the JSON array in part 0's payload */
     const uint8_t *_names;
     const uint8_t *_parts;
 };

@@ -9,15 +9,16 @@
 struct region {
     struct shm_header *header;
     const struct config *config;
-    struct shm_counters *counters;     /* [PEAL_SLOTS_ALL + 1]; the last is the totals of the dead (counters.h) */
+    struct shm_counters
+        *counters; /* [PEAL_SLOTS_ALL + 1]; the last is the totals of the dead (counters.h) */
     struct shm_namespace *namespaces;
     uint64_t *directory;
     struct shm_session *sessions;
     uint64_t *commits;
-    uint8_t *payload;                  /* twice the payload area, contiguous */
-    uint32_t self;                     /* slot of this process, PEAL_SLOT_MASTER for the master */
+    uint8_t *payload; /* twice the payload area, contiguous */
+    uint32_t self;    /* slot of this process, PEAL_SLOT_MASTER for the master */
     int fd;
-    int bells[PEAL_SLOTS_ALL];         /* eventfds; -1 where not passed on */
+    int bells[PEAL_SLOTS_ALL]; /* eventfds; -1 where not passed on */
 };
 
 /* Master: makes the memfd, populates ring, commit words (MAP_POPULATE), and seals it. 0 or -errno (-ENOMEM: not enough memory). */

@@ -16,25 +16,25 @@ enum ring_result {
 
 /* Whom the records of a turn are for; gathered by the producer, looked up after the commits. */
 struct ring_targets {
-    uint64_t mask;                          /* processes, by slot */
+    uint64_t mask;                           /* processes, by slot */
     uint32_t buckets[RING_TURN_BUCKETS_MAX]; /* directory buckets, looked up in ring_bells */
     uint32_t n_buckets;
     uint32_t sessions[RING_TURN_BUCKETS_MAX]; /* session table indices: their owners */
     uint32_t n_sessions;
-    bool everybody;                         /* too many to tell apart */
+    bool everybody; /* too many to tell apart */
 };
 
 struct ring {
     struct region *region;
-    struct shm_slot *slot;      /* this process's */
+    struct shm_slot *slot; /* this process's */
     uint64_t units;
-    uint64_t _floor;            /* last minimum of the cursors that was seen; only grows */
+    uint64_t _floor; /* last minimum of the cursors that was seen; only grows */
     /* the turn */
     uint64_t _committed[RING_TURN_COMMITS_MAX];
     uint32_t _n_committed;
-    uint64_t _end;              /* of the last record committed in this turn */
+    uint64_t _end; /* of the last record committed in this turn */
     struct ring_targets _targets;
-    uint64_t bells_rung;        /* statistics */
+    uint64_t bells_rung; /* statistics */
     uint64_t bells_spared;
 };
 
@@ -52,7 +52,8 @@ void ring_commit(struct ring *ring, uint64_t at, uint32_t n_bytes);
 /* The record just committed is for these; gathered until ring_bells. */
 void ring_target_mask(struct ring *ring, uint64_t slots);
 void ring_target_bucket(struct ring *ring, uint32_t bucket);
-void ring_target_session(struct ring *ring, uint32_t index); /* its owner, as of the moment of ringing */
+void ring_target_session(struct ring *ring,
+                         uint32_t index); /* its owner, as of the moment of ringing */
 
 /* One full fence, then rings those who must be (design: doorbell). Does nothing if nothing was committed. End of each turn. */
 void ring_bells(struct ring *ring);
@@ -86,7 +87,8 @@ enum ring_history { HISTORY_OK = 0, HISTORY_GONE, HISTORY_NOT_YET };
 
 /* Copies the record at `position` (a record's beginning) to `out` and validates it after the copy. HISTORY_GONE: overwritten, or not a record.
  * `n_bytes` gets the record's length; if it is more than `out_max`, nothing was copied and the answer is HISTORY_OK. */
-MUST_USE enum ring_history ring_copy(const struct ring *ring, uint64_t position, uint8_t *out, uint32_t out_max, uint32_t *n_bytes);
+MUST_USE enum ring_history ring_copy(const struct ring *ring, uint64_t position, uint8_t *out,
+                                     uint32_t out_max, uint32_t *n_bytes);
 
 /* The first record at or behind `position` that is still there; for a consumer that was overtaken. Position of the tail if there is none. */
 uint64_t ring_resync(const struct ring *ring, uint64_t position);
@@ -95,7 +97,8 @@ uint64_t ring_resync(const struct ring *ring, uint64_t position);
 
 /* Step 1 and 2 of reaping: resolves the intent of the dead slot; commits its hole as VOID. False: a live process has the same intent still, try
  * again soon (never blocks). `dead` = mask of slots confirmed dead, master's own bit is not in it. */
-MUST_USE bool ring_reap_intent(struct ring *ring, uint32_t slot, const bool dead[PEAL_SLOTS_ALL], bool *voided);
+MUST_USE bool ring_reap_intent(struct ring *ring, uint32_t slot, const bool dead[PEAL_SLOTS_ALL],
+                               bool *voided);
 
 /* A consumer begins to gate, or gates no more; its process does not run. A worker begins at the tail as of now, or at `position` if that is
  * further. The bridge begins at `position`; being more than a ring behind the tail it gates only after ring_rejoin. */

@@ -12,10 +12,12 @@
 #include "worker/worker.h"
 
 #define CROWDED_PATIENCE_MS 1000
-#define PACKETS_PER_TURN 64
+#define PACKETS_PER_TURN    64
 
-static const char refusal_pending[] = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Type: text/plain\r\nContent-Length: 46\r\n"
-                                      "Connection: close\r\n\r\ntoo many connections wait here (max_pending)\r\n\r\n";
+static const char refusal_pending[] =
+    "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Type: "
+    "text/plain\r\nContent-Length: 46\r\n"
+    "Connection: close\r\n\r\ntoo many connections wait here (max_pending)\r\n";
 
 static uint32_t n_pending(const struct worker *w)
 {
@@ -49,7 +51,8 @@ static void settle_refused(struct worker *w, const struct parcel *parcel)
     if (!parcel->has_place)
         return;
     w->hub.n_settled++;
-    shm_store_release_u64(&w->hub.slot->places, (uint64_t)w->hub.n_settled << 32 | w->hub.n_clients);
+    shm_store_release_u64(&w->hub.slot->places,
+                          (uint64_t)w->hub.n_settled << 32 | w->hub.n_clients);
 }
 
 static void take(struct worker *w, int fd, const struct parcel *parcel, bool crowded)
@@ -71,36 +74,47 @@ static void take(struct worker *w, int fd, const struct parcel *parcel, bool cro
     gauge_set(h->row, GAUGE_PENDING, n_pending(w));
 }
 
+/* What came in one packet, one by one: the bound is exact. False: the rest waits for room. */
+static bool take_held(struct worker *w)
+{
+    while (w->held_at < w->n_held) {
+        uint32_t i = w->held_at;
+        bool refuse_all;
+        bool crowded = is_crowded(w, &refuse_all);
+
+        if (crowded && !refuse_all)
+            return false;
+        w->held_at++;
+        if (w->held_fds[i] < 0)
+            continue;
+        if (w->held[i].kind != PARCEL_CONNECTION) {
+            close(w->held_fds[i]);
+            continue;
+        }
+        count_add(w->hub.row, COUNT_HANDOFF_PLACEMENT, 1);
+        take(w, w->held_fds[i], &w->held[i], crowded);
+    }
+    return true;
+}
+
 void worker_on_inbox(struct worker *w)
 {
-    struct parcel parcels[INBOX_BATCH_MAX];
-    int fds[INBOX_BATCH_MAX];
     bool refuse_all;
 
-    w->inbox_waits = false;
+    w->inbox_waits = true; /* unless it is found empty: the next turn goes on */
     for (uint32_t packets = 0; packets < PACKETS_PER_TURN; packets++) {
-        bool crowded = is_crowded(w, &refuse_all);
         int n;
 
-        if (crowded && !refuse_all) {
-            w->inbox_waits = true;
+        if (!take_held(w) || (is_crowded(w, &refuse_all) && !refuse_all))
+            return;
+        n = inbox_receive(w->child->inbox_fd, w->held, w->held_fds);
+        if (n <= 0) {
+            w->inbox_waits = false;
             return;
         }
-        n = inbox_receive(w->child->inbox_fd, parcels, fds);
-        if (n <= 0)
-            return;
-        for (int i = 0; i < n; i++) {
-            if (fds[i] < 0)
-                continue;
-            if (parcels[i].kind != PARCEL_CONNECTION) {
-                close(fds[i]);
-                continue;
-            }
-            count_add(w->hub.row, COUNT_HANDOFF_PLACEMENT, 1);
-            take(w, fds[i], &parcels[i], crowded);
-        }
+        w->held_at = 0;
+        w->n_held = (uint32_t)n;
     }
-    w->inbox_waits = true; /* more may be there: the next turn goes on */
 }
 
 static void arm_accept(struct worker *w, uint32_t i)
@@ -158,6 +172,7 @@ enum parcel_refusal worker_admission(struct worker *w, const struct conn *c)
 {
     const struct shm_header *header = w->hub.region.header;
     uint64_t host = 0;
+    bool full = false;
 
     if (w->hub.ending || shm_load_u32(&header->listeners_closed) != 0)
         return REFUSE_DRAINING;
@@ -168,11 +183,15 @@ enum parcel_refusal worker_admission(struct worker *w, const struct conn *c)
     for (uint32_t i = 0; i < header->n_workers; i++) {
         const struct shm_slot *slot = &header->slots[i];
         uint64_t places = shm_load_u64(&slot->places);
-        uint64_t taken = (uint32_t)places + (uint32_t)(shm_load_u32(&slot->n_places_given) - (uint32_t)(places >> 32));
+        uint64_t taken = (uint32_t)places +
+                         (uint32_t)(shm_load_u32(&slot->n_places_given) - (uint32_t)(places >> 32));
 
-        if (i == w->hub.region.self && slot->max_connections != 0 && taken >= slot->max_connections)
-            return REFUSE_WORKER_LIMIT;
+        if (i == w->hub.region.self)
+            full = slot->max_connections != 0 && taken >= slot->max_connections;
         host += taken;
     }
-    return header->max_connections != 0 && host >= header->max_connections ? REFUSE_HOST_LIMIT : REFUSE_NOT;
+    /* where both are reached the host's is the one that was set */
+    if (header->max_connections != 0 && host >= header->max_connections)
+        return REFUSE_HOST_LIMIT;
+    return full ? REFUSE_WORKER_LIMIT : REFUSE_NOT;
 }

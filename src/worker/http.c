@@ -12,7 +12,7 @@
 #include "shm/atomic.h"
 #include "worker/worker.h"
 
-#define ANSWER_MAX 2048 /* head of an answer, and short bodies */
+#define ANSWER_MAX           2048 /* head of an answer, and short bodies */
 #define ROOMS_PER_CLIENT_MAX 64
 
 extern const unsigned char asset_demo_html[];
@@ -30,9 +30,11 @@ struct answer {
 static void send_answer(struct worker *w, struct conn *c, const struct answer *a)
 {
     char head[ANSWER_MAX];
-    int n = snprintf(head, sizeof head, "HTTP/1.1 %u %s\r\nContent-Type: %s\r\nContent-Length: %u\r\n%sConnection: %s\r\n\r\n", a->status,
-                     http_reason(a->status), a->type, a->body.n_bytes, a->headers == NULL ? "" : a->headers,
-                     a->close ? "close" : "keep-alive");
+    int n = snprintf(
+        head, sizeof head,
+        "HTTP/1.1 %u %s\r\nContent-Type: %s\r\nContent-Length: %u\r\n%sConnection: %s\r\n\r\n",
+        a->status, http_reason(a->status), a->type, a->body.n_bytes,
+        a->headers == NULL ? "" : a->headers, a->close ? "close" : "keep-alive");
 
     client_settled(&w->hub, c);
     client_send(&w->hub, c, head, (uint32_t)n, false);
@@ -41,7 +43,8 @@ static void send_answer(struct worker *w, struct conn *c, const struct answer *a
     if (a->close)
         client_end(&w->hub, c, CLOSE_TRANSPORT_CLOSE, WS_CLOSE_NO_STATUS, NULL);
     else
-        wheel_arm(&w->hub.conns.wheel, conn_index(&w->hub.conns, c), w->hub.now_ms + w->hub.config->header_timeout_ms);
+        wheel_arm(&w->hub.conns.wheel, conn_index(&w->hub.conns, c),
+                  w->hub.now_ms + w->hub.config->header_timeout_ms);
 }
 
 /* Does the connection go on after this request? One with a body does not: bodies are not read here. */
@@ -50,7 +53,8 @@ static bool goes_on(const struct http_request *r)
     return r->keep_alive && !r->chunked && r->content_length == 0;
 }
 
-static void answer_text(struct worker *w, struct conn *c, const struct http_request *r, uint16_t status, const char *text)
+static void answer_text(struct worker *w, struct conn *c, const struct http_request *r,
+                        uint16_t status, const char *text)
 {
     struct answer a = {
         .status = status,
@@ -78,8 +82,10 @@ static void refuse_full(struct worker *w, struct conn *c, enum parcel_refusal wh
         const char *text;
     } reasons[] = {
         [REFUSE_NOT] = { COUNT_REFUSED_MEMORY, "the server's tables are full\n" },
-        [REFUSE_HOST_LIMIT] = { COUNT_REFUSED_HOST_LIMIT, "the server is full (max_connections)\n" },
-        [REFUSE_WORKER_LIMIT] = { COUNT_REFUSED_WORKER_LIMIT, "the server is full (max_connections_per_worker)\n" },
+        [REFUSE_HOST_LIMIT] = { COUNT_REFUSED_HOST_LIMIT,
+                                "the server is full (max_connections)\n" },
+        [REFUSE_WORKER_LIMIT] = { COUNT_REFUSED_WORKER_LIMIT,
+                                  "the server is full (max_connections_per_worker)\n" },
         [REFUSE_RATE] = { COUNT_REFUSED_RATE, "too many new connections (accept_rate)\n" },
         [REFUSE_DRAINING] = { COUNT_REFUSED_DRAINING, "the server is draining\n" },
     };
@@ -96,11 +102,14 @@ static void refuse_full(struct worker *w, struct conn *c, enum parcel_refusal wh
 }
 
 /* Answers of the Engine.IO path: JSON for plain requests, the bare message for upgrades, which end with it. */
-static void refuse_engine(struct worker *w, struct conn *c, const struct http_request *r, uint32_t code, const char *message)
+static void refuse_engine(struct worker *w, struct conn *c, const struct http_request *r,
+                          uint32_t code, const char *message)
 {
     bool upgrade = http_ws_check(r) != HTTP_WS_NOT_ASKED;
     char body[256];
-    struct answer a = { .status = 400, .type = upgrade ? "text/html" : "application/json", .close = upgrade || !goes_on(r) };
+    struct answer a = { .status = 400,
+                        .type = upgrade ? "text/html" : "application/json",
+                        .close = upgrade || !goes_on(r) };
 
     if (upgrade)
         snprintf(body, sizeof body, "%s", message);
@@ -120,14 +129,18 @@ static void refuse_origin(struct worker *w, struct conn *c, struct slice origin,
 
     count_add(w->hub.row, COUNT_REFUSED_ORIGIN, 1);
     snprintf(body, sizeof body,
-             "origin %.*s is not allowed for host %.*s; to let it in, set on the server: origins = %.*s\n",
-             (int)(origin.n_bytes > 200 ? 200 : origin.n_bytes), origin.bytes, (int)(host.n_bytes > 200 ? 200 : host.n_bytes),
-             host.bytes == NULL ? "" : host.bytes, (int)(origin.n_bytes > 200 ? 200 : origin.n_bytes), origin.bytes);
+             "origin %.*s is not allowed for host %.*s; to let it in, set on the server: origins = "
+             "%.*s\n",
+             (int)(origin.n_bytes > 200 ? 200 : origin.n_bytes), origin.bytes,
+             (int)(host.n_bytes > 200 ? 200 : host.n_bytes), host.bytes == NULL ? "" : host.bytes,
+             (int)(origin.n_bytes > 200 ? 200 : origin.n_bytes), origin.bytes);
     if (log_allow(&rate, w->hub.now_ms, 10, &suppressed)) {
         char text[256];
 
-        snprintf(text, sizeof text, "%.*s", (int)(origin.n_bytes > 200 ? 200 : origin.n_bytes), origin.bytes);
-        log_warning("origin_refused", "origin=%s fix=%s suppressed=%u", text, "add it to `origins`", suppressed);
+        snprintf(text, sizeof text, "%.*s", (int)(origin.n_bytes > 200 ? 200 : origin.n_bytes),
+                 origin.bytes);
+        log_warning("origin_refused", "origin=%s fix=%s suppressed=%u", text, "add it to `origins`",
+                    suppressed);
     }
     answer_text(w, c, NULL, 403, body);
 }
@@ -155,23 +168,25 @@ static void send_switch(struct worker *w, struct conn *c, const struct http_requ
 
     http_ws_accept(accept, http_header_find(r, "sec-websocket-key"));
     n = snprintf(head, sizeof head,
-                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %.*s\r\n",
+                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: "
+                 "Upgrade\r\nSec-WebSocket-Accept: %.*s\r\n",
                  HTTP_ACCEPT_CHARS, accept);
     if (protocol.bytes != NULL && protocol.n_bytes > 0 && protocol.n_bytes < ANSWER_MAX / 2)
-        n += snprintf(head + n, sizeof head - (size_t)n, "Sec-WebSocket-Protocol: %.*s\r\n", (int)protocol.n_bytes, protocol.bytes);
+        n += snprintf(head + n, sizeof head - (size_t)n, "Sec-WebSocket-Protocol: %.*s\r\n",
+                      (int)protocol.n_bytes, protocol.bytes);
     n += snprintf(head + n, sizeof head - (size_t)n, "\r\n");
     client_send(&w->hub, c, head, (uint32_t)n, false);
 }
 
 /* Is it a good WebSocket handshake that may become a client? Answers otherwise. */
-static bool may_upgrade(struct worker *w, struct conn *c, const struct http_request *r, uint16_t bad_version_status)
+static bool may_upgrade(struct worker *w, struct conn *c, const struct http_request *r,
+                        uint16_t bad_version_status)
 {
     struct answer a = { .status = 400, .type = "text/html", .close = true };
     enum parcel_refusal refusal;
 
     switch (http_ws_check(r)) {
-    case HTTP_WS_OK:
-        break;
+    case HTTP_WS_OK: break;
     case HTTP_WS_NOT_ASKED:
         a.status = 426;
         a.headers = "Upgrade: websocket\r\n";
@@ -228,7 +243,8 @@ static void serve_engine(struct worker *w, struct conn *c, const struct http_req
     bool upgrade = http_ws_check(r) != HTTP_WS_NOT_ASKED;
     char *handshake;
 
-    if (n < 0 || n != 9 || memcmp(transport, "websocket", 9) != 0) { /* the transports of this build */
+    if (n < 0 || n != 9 ||
+        memcmp(transport, "websocket", 9) != 0) { /* the transports of this build */
         refuse_engine(w, c, r, 0, "Transport unknown");
         return;
     }
@@ -237,7 +253,9 @@ static void serve_engine(struct worker *w, struct conn *c, const struct http_req
         return;
     }
     n = http_query_get(r->query, "sid", text, sizeof text);
-    if (n > 0 || n == -2) { /* a WebSocket of its own never comes with one, and there is no other transport to come from */
+    if (n > 0 ||
+        n ==
+            -2) { /* a WebSocket of its own never comes with one, and there is no other transport to come from */
         count_add(w->hub.row, COUNT_SESSION_UNKNOWN, 1);
         refuse_engine(w, c, r, 1, "Session ID unknown");
         return;
@@ -275,7 +293,8 @@ struct asked_rooms {
 };
 
 /* 0, or the status of the refusal with its text. */
-static uint16_t add_room(const struct worker *w, struct asked_rooms *rooms, struct slice raw, bool plus, const char **why)
+static uint16_t add_room(const struct worker *w, struct asked_rooms *rooms, struct slice raw,
+                         bool plus, const char **why)
 {
     char *to = rooms->text[rooms->n];
     int32_t n;
@@ -286,7 +305,9 @@ static uint16_t add_room(const struct worker *w, struct asked_rooms *rooms, stru
     }
     n = http_percent_decode(raw, plus, to, NAME_BYTES_MAX);
     if (n <= 0) {
-        *why = n == 0 ? "a room needs a name\n" : n == -2 ? "room name over 255 bytes\n" : "bad percent-encoding in a room name\n";
+        *why = n == 0    ? "a room needs a name\n"
+               : n == -2 ? "room name over 255 bytes\n"
+                         : "bad percent-encoding in a room name\n";
         return 400;
     }
     if (!w->hub.config->ws.client_join && (n < 7 || memcmp(to, "public/", 7) != 0)) {
@@ -360,7 +381,8 @@ static void serve_page(struct worker *w, struct conn *c, const struct http_reque
         .type = "text/html; charset=utf-8",
         .body = slice_of(asset_demo_html, (uint32_t)asset_demo_html_size),
         .headers = "Cache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\n"
-                   "Content-Security-Policy: default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self' "
+                   "Content-Security-Policy: default-src 'none'; script-src 'unsafe-inline'; "
+                   "style-src 'unsafe-inline'; connect-src 'self' "
                    "ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n",
         .close = !goes_on(r),
         .head_only = r->method == HTTP_HEAD_,
@@ -396,7 +418,11 @@ void http_serve(struct worker *w, struct conn *c, const struct http_request *r)
         serve_echo(w, c, r);
     } else if (page || live || ready) {
         if (r->method != HTTP_GET_ && r->method != HTTP_HEAD_) {
-            struct answer a = { .status = 405, .type = "text/plain", .body = slice_text("GET and HEAD only\n"), .headers = "Allow: GET, HEAD\r\n", .close = true };
+            struct answer a = { .status = 405,
+                                .type = "text/plain",
+                                .body = slice_text("GET and HEAD only\n"),
+                                .headers = "Allow: GET, HEAD\r\n",
+                                .close = true };
 
             send_answer(w, c, &a);
         } else if (page) {

@@ -20,8 +20,8 @@
 #include "shm/atomic.h"
 #include "worker/worker.h"
 
-#define CLOSINGS_MS 1900 /* the master kills 2 s after SIGTERM */
-#define DRAIN_SCAN 65536 /* connections looked at in one turn */
+#define CLOSINGS_MS 1900  /* the master kills 2 s after SIGTERM */
+#define DRAIN_SCAN  65536 /* connections looked at in one turn */
 
 static void on_failed(void *context, struct conn *c, int error)
 {
@@ -103,7 +103,8 @@ static bool open_tables(struct hub *h)
     struct batch_events events = { on_failed, on_finished, on_lagged, h };
     uint32_t max = connections_max();
 
-    if (conns_init(&h->conns, h->loop, max, h->now_ms) < 0 || sockets_init(&h->sockets, max, h->region.header->sessions_per_slot) < 0)
+    if (conns_init(&h->conns, h->loop, max, h->now_ms) < 0 ||
+        sockets_init(&h->sockets, max, h->region.header->sessions_per_slot) < 0)
         return false;
     h->directory = directory_new(&h->region);
     h->identities = sessions_new(&h->region);
@@ -112,12 +113,14 @@ static bool open_tables(struct hub *h)
     h->replies = replies_new();
     h->inputs = inputs_new();
     h->condemned = calloc((size_t)max * 2, sizeof *h->condemned);
-    h->selected = calloc(h->sockets.socks_max, sizeof *h->selected); /* untouched pages cost nothing */
-    if (h->directory == NULL || h->identities == NULL || h->outqs == NULL || h->acks == NULL || h->replies == NULL || h->inputs == NULL ||
-        h->condemned == NULL || h->selected == NULL)
+    h->selected =
+        calloc(h->sockets.socks_max, sizeof *h->selected); /* untouched pages cost nothing */
+    if (h->directory == NULL || h->identities == NULL || h->outqs == NULL || h->acks == NULL ||
+        h->replies == NULL || h->inputs == NULL || h->condemned == NULL || h->selected == NULL)
         return false;
     h->batch = batch_new(&h->conns, h->outqs, &limits, &events);
-    return h->batch != NULL && rooms_init(&h->rooms, h->directory) == 0 && deferred_init(&h->deferred, WORKER_DEFERRED_MAX) == 0;
+    return h->batch != NULL && rooms_init(&h->rooms, h->directory) == 0 &&
+           deferred_init(&h->deferred, WORKER_DEFERRED_MAX) == 0;
 }
 
 /* SIGINT of a terminal reaches the whole group; the master decides what it means. */
@@ -169,7 +172,8 @@ bool worker_open(struct worker *w, const struct child *child)
     w->retry = calloc(h->conns.max, sizeof *w->retry);
     if (w->retry == NULL)
         return false;
-    loop_read(h->loop, h->region.bells[child->slot], &w->bell, sizeof w->bell, tag_pack(OP_BELL, 0, 0));
+    loop_read(h->loop, h->region.bells[child->slot], &w->bell, sizeof w->bell,
+              tag_pack(OP_BELL, 0, 0));
     loop_poll(h->loop, child->inbox_fd, POLLIN, tag_pack(OP_INBOX, 0, 0));
     loop_poll_once(h->loop, child->life_fd, POLLIN | POLLHUP, tag_pack(OP_LIFE, 0, 0));
     loop_poll(h->loop, w->signal_fd, POLLIN, tag_pack(OP_SIGNAL, 0, 0));
@@ -184,7 +188,8 @@ void worker_close(struct worker *w)
     struct hub *h = &w->hub;
 
     for (uint32_t i = 0; i < h->conns._fresh; i++)
-        client_gone(h, conn_at(&h->conns, i), h->ending ? CLOSE_HOST_STOP : CLOSE_SERVER_SHUTTING_DOWN);
+        client_gone(h, conn_at(&h->conns, i),
+                    h->ending ? CLOSE_HOST_STOP : CLOSE_SERVER_SHUTTING_DOWN);
     clients_run_deferred(h, UINT64_MAX);
     batch_free(h->batch);
     outqs_free(h->outqs);
@@ -261,7 +266,8 @@ bool worker_may_end(const struct worker *w)
     if (h->now_ms >= w->ends_at_ms || h->conns.n_used == 0)
         return true;
     /* without a master nobody will ever fill a hole */
-    return h->ending && getppid() != h->region.header->master_pid && ring_tail(&h->ring) != h->walked && batch_idle(h->batch);
+    return h->ending && getppid() != h->region.header->master_pid &&
+           ring_tail(&h->ring) != h->walked && batch_idle(h->batch);
 }
 
 /* Closes as many as the master allows; what it allows is paced. */
@@ -272,7 +278,8 @@ void worker_drain(struct worker *w)
     uint64_t closed = h->slot->drain_closed;
 
     h->draining = shm_load_u32(&h->region.header->draining) != DRAIN_NO;
-    for (uint32_t looked = 0; closed < allowance && h->n_clients > 0 && looked < DRAIN_SCAN; looked++) {
+    for (uint32_t looked = 0; closed < allowance && h->n_clients > 0 && looked < DRAIN_SCAN;
+         looked++) {
         struct conn *c;
 
         if (w->drain_at >= h->conns._fresh)

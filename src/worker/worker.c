@@ -20,12 +20,13 @@
 #include "session/publish.h"
 #include "shm/atomic.h"
 
-#define SECOND_MS 1000
-#define QUEUES_MS 250
+#define SECOND_MS       1000
+#define QUEUES_MS       250
 #define TIMERS_PER_TURN 4096
-#define FULL_RETRY_MS 2      /* nobody rings a producer that found the ring full */
-#define DRAIN_LOOK_MS 10
-#define ROOM_FOR_ANSWERS 1100 /* deferred items that one packet may need: rooms of one join, and its acknowledgement */
+#define FULL_RETRY_MS   2 /* nobody rings a producer that found the ring full */
+#define DRAIN_LOOK_MS   10
+#define ROOM_FOR_ANSWERS \
+    1100 /* deferred items that one packet may need: rooms of one join, and its acknowledgement */
 
 /* --- messages --- */
 
@@ -57,43 +58,45 @@ static enum dispatch_result on_socketio_text(struct worker *w, struct conn *c, s
 {
     struct sio_packet packet;
 
-    if (input_expects(&w->hub, c) || !sio_decode(text, &packet)) { /* a text packet while attachments are missing; a parse error */
+    if (input_expects(&w->hub, c) ||
+        !sio_decode(text,
+                    &packet)) { /* a text packet while attachments are missing; a parse error */
         close_quietly(w, c, CLOSE_FORCED_CLOSE);
         return DISPATCH_DONE;
     }
     if (packet.n_attachments == 0)
         return dispatch_packet(&w->host, c, &packet, NULL, 0);
-    if (text.n_bytes > w->hub.config->event_bytes_max || input_expect(&w->hub, c, text, packet.n_attachments) != INPUT_MORE)
+    if (text.n_bytes > w->hub.config->event_bytes_max ||
+        input_expect(&w->hub, c, text, packet.n_attachments) != INPUT_MORE)
         client_end(&w->hub, c, CLOSE_MEMORY, WS_CLOSE_TRY_LATER, "out of memory");
     return DISPATCH_DONE;
 }
 
-static enum dispatch_result on_socketio_binary(struct worker *w, struct conn *c, const struct message *m)
+static enum dispatch_result on_socketio_binary(struct worker *w, struct conn *c,
+                                               const struct message *m)
 {
-    struct message stalled;
-
-    if (input_stalled(&w->hub, c, &stalled)) /* the last attachment was taken in before the ring was found full */
+    /* the last attachment was taken in before the ring was found full: this is the second time */
+    if (input_complete(&w->hub, c))
         return on_event_complete(w, c);
     if (!input_expects(&w->hub, c)) {
         close_quietly(w, c, CLOSE_FORCED_CLOSE);
         return DISPATCH_DONE;
     }
     switch (input_attach(&w->hub, c, m->bytes)) {
-    case INPUT_MORE:
-        return DISPATCH_DONE;
-    case INPUT_COMPLETE:
-        return on_event_complete(w, c);
+    case INPUT_MORE: return DISPATCH_DONE;
+    case INPUT_COMPLETE: return on_event_complete(w, c);
     case INPUT_TOO_BIG:
-        client_end(&w->hub, c, CLOSE_TOO_BIG, WS_CLOSE_TOO_BIG, "event with its attachments exceeds event_bytes_max");
+        client_end(&w->hub, c, CLOSE_TOO_BIG, WS_CLOSE_TOO_BIG,
+                   "event with its attachments exceeds event_bytes_max");
         return DISPATCH_DONE;
-    case INPUT_NO_MEMORY:
-        break;
+    case INPUT_NO_MEMORY: break;
     }
     client_end(&w->hub, c, CLOSE_MEMORY, WS_CLOSE_TRY_LATER, "out of memory");
     return DISPATCH_DONE;
 }
 
-static enum dispatch_result on_engine_packet(struct worker *w, struct conn *c, const struct message *m)
+static enum dispatch_result on_engine_packet(struct worker *w, struct conn *c,
+                                             const struct message *m)
 {
     if (m->opcode == WS_BINARY)
         return on_socketio_binary(w, c, m);
@@ -106,17 +109,14 @@ static enum dispatch_result on_engine_packet(struct worker *w, struct conn *c, c
     switch ((enum eio_type)m->bytes.bytes[0]) {
     case EIO_MESSAGE:
         return on_socketio_text(w, c, slice_of(m->bytes.bytes + 1, m->bytes.n_bytes - 1));
-    case EIO_PONG:
-        client_on_pong(&w->hub, c);
-        return DISPATCH_DONE;
+    case EIO_PONG: client_on_pong(&w->hub, c); return DISPATCH_DONE;
     case EIO_PING: /* the wrong way round in revision 4 */
         close_quietly(w, c, CLOSE_TRANSPORT_ERROR);
         return DISPATCH_DONE;
     case EIO_OPEN:
     case EIO_CLOSE: /* Node ignores it on a WebSocket */
     case EIO_UPGRADE:
-    case EIO_NOOP:
-        return DISPATCH_DONE;
+    case EIO_NOOP: return DISPATCH_DONE;
     }
     close_quietly(w, c, CLOSE_PARSE_ERROR);
     return DISPATCH_DONE;
@@ -146,14 +146,10 @@ static enum dispatch_result on_message(struct worker *w, struct conn *c, const s
     if (!deferred_room(&w->hub.deferred, ROOM_FOR_ANSWERS))
         return DISPATCH_FULL;
     switch ((enum conn_kind)c->kind) {
-    case CONN_SOCKETIO:
-        return on_engine_packet(w, c, m);
-    case CONN_ROOM:
-        return dispatch_frame(&w->host, c, m->bytes, m->opcode == WS_BINARY);
-    case CONN_ECHO:
-        return on_echo(w, c, m);
-    case CONN_PLAIN_HTTP:
-        break;
+    case CONN_SOCKETIO: return on_engine_packet(w, c, m);
+    case CONN_ROOM: return dispatch_frame(&w->host, c, m->bytes, m->opcode == WS_BINARY);
+    case CONN_ECHO: return on_echo(w, c, m);
+    case CONN_PLAIN_HTTP: break;
     }
     assert(!"a message on a connection that is no WebSocket");
     return DISPATCH_DONE;
@@ -176,13 +172,13 @@ static void stall(struct worker *w, struct conn *c, const struct message *m, str
         retry_later(w, c);
 }
 
-static void on_piece(struct worker *w, struct conn *c, const struct ws_piece *piece, struct slice rest)
+static void on_piece(struct worker *w, struct conn *c, const struct ws_piece *piece,
+                     struct slice rest)
 {
     struct message m;
 
     switch (input_add(&w->hub, c, piece, &m)) {
-    case INPUT_MORE:
-        return;
+    case INPUT_MORE: return;
     case INPUT_COMPLETE:
         count_add(w->hub.row, COUNT_MESSAGES_RECEIVED, 1);
         if (on_message(w, c, &m) == DISPATCH_FULL)
@@ -213,9 +209,7 @@ static void on_control(struct worker *w, struct conn *c, const struct ws_piece *
         if (c->kind != CONN_SOCKETIO) /* there the heartbeat is Engine.IO's */
             client_on_pong(&w->hub, c);
         break;
-    default:
-        client_end(&w->hub, c, CLOSE_TRANSPORT_CLOSE, piece->close_code, NULL);
-        break;
+    default: client_end(&w->hub, c, CLOSE_TRANSPORT_CLOSE, piece->close_code, NULL); break;
     }
 }
 
@@ -227,21 +221,19 @@ static void on_ws_bytes(struct worker *w, struct conn *c, struct slice bytes)
     struct ws_in *in = &conn_cold(&h->conns, c)->ws;
     struct ws_piece piece;
 
-    while (c->state == CONN_OPEN && (c->flags & CONN_PAUSED) == 0) { /* any step may end or pause it; none frees it */
+    while (c->state == CONN_OPEN &&
+           (c->flags & CONN_PAUSED) == 0) { /* any step may end or pause it; none frees it */
         switch (ws_next(in, inputs_contexts(h), &bytes, h->config->max_message_bytes, &piece)) {
-        case WS_DATA:
-            on_piece(w, c, &piece, bytes);
-            break;
-        case WS_CONTROL:
-            on_control(w, c, &piece);
-            break;
+        case WS_DATA: on_piece(w, c, &piece, bytes); break;
+        case WS_CONTROL: on_control(w, c, &piece); break;
         case WS_NEED_MORE:
             input_mark_busy(h, c, ws_in_busy(in));
             if (ws_in_busy(in))
                 client_arm_timer(h, c);
             return;
         case WS_NO_CONTEXT:
-            client_end(h, c, CLOSE_MEMORY, WS_CLOSE_TRY_LATER, "too many messages are half received");
+            client_end(h, c, CLOSE_MEMORY, WS_CLOSE_TRY_LATER,
+                       "too many messages are half received");
             return;
         case WS_BAD_PROTOCOL:
             client_end(h, c, CLOSE_PROTOCOL_ERROR, WS_CLOSE_PROTOCOL, "protocol error");
@@ -277,18 +269,15 @@ static void on_http_bytes(struct worker *w, struct conn *c, struct slice bytes)
             return;
         }
         switch (http_parse(all, scanned, &request, &head_bytes, &status)) {
-        case HTTP_NEED_MORE:
-            return;
-        case HTTP_BAD:
-            http_answer_error(w, c, status);
-            return;
-        case HTTP_OK:
-            break;
+        case HTTP_NEED_MORE: return;
+        case HTTP_BAD: http_answer_error(w, c, status); return;
+        case HTTP_OK: break;
         }
         /* the head was incomplete without `bytes`, so what is behind it is their end */
         assert(all.n_bytes - head_bytes <= bytes.n_bytes);
         http_serve(w, c, &request);
-        bytes = slice_of(bytes.bytes + bytes.n_bytes - (all.n_bytes - head_bytes), all.n_bytes - head_bytes);
+        bytes = slice_of(bytes.bytes + bytes.n_bytes - (all.n_bytes - head_bytes),
+                         all.n_bytes - head_bytes);
         if (c->state == CONN_HTTP || c->state == CONN_OPEN)
             input_done(h, c);
     }
@@ -313,12 +302,8 @@ static void on_received(struct worker *w, struct conn *c, const struct loop_even
     bytes = slice_of(loop_buffer(h->loop, event->buffer), (uint32_t)event->result);
     count_add(h->row, COUNT_BYTES_RECEIVED, bytes.n_bytes);
     switch ((enum conn_state)c->state) {
-    case CONN_HTTP:
-        on_http_bytes(w, c, bytes);
-        break;
-    case CONN_OPEN:
-        on_ws_bytes(w, c, bytes);
-        break;
+    case CONN_HTTP: on_http_bytes(w, c, bytes); break;
+    case CONN_OPEN: on_ws_bytes(w, c, bytes); break;
     case CONN_CLOSING:
     case CONN_LINGER:
         c->drained_bytes += bytes.n_bytes;
@@ -327,8 +312,7 @@ static void on_received(struct worker *w, struct conn *c, const struct loop_even
         break;
     case CONN_FREE:
     case CONN_DYING:
-    case CONN_STATES:
-        break;
+    case CONN_STATES: break;
     }
     conn_read_next(&h->conns, c);
 }
@@ -403,8 +387,7 @@ static void on_conn_event(struct worker *w, const struct loop_event *event)
         break;
     case CONN_OP_NONE:
     case CONN_OP_SEND:
-    case CONN_OP_LIMIT:
-        break;
+    case CONN_OP_LIMIT: break;
     }
 }
 
@@ -416,26 +399,22 @@ static void on_event(struct worker *w, const struct loop_event *event)
     }
     switch ((enum worker_op)tag_op(event->tag)) {
     case OP_BELL:
-        loop_read(w->hub.loop, w->hub.region.bells[w->hub.region.self], &w->bell, sizeof w->bell, event->tag);
+        loop_read(w->hub.loop, w->hub.region.bells[w->hub.region.self], &w->bell, sizeof w->bell,
+                  event->tag);
         break;
     case OP_INBOX:
         worker_on_inbox(w);
         if (!event->more)
             loop_poll(w->hub.loop, w->child->inbox_fd, POLLIN, event->tag);
         break;
-    case OP_LIFE:
-        worker_on_life_lost(w);
-        break;
+    case OP_LIFE: worker_on_life_lost(w); break;
     case OP_SIGNAL:
         worker_on_signal(w);
         if (!event->more && !w->stop)
             loop_poll(w->hub.loop, w->signal_fd, POLLIN, event->tag);
         break;
-    case OP_ACCEPT:
-        worker_on_accept(w, event);
-        break;
-    case OP_ACCEPT_CANCEL:
-        break;
+    case OP_ACCEPT: worker_on_accept(w, event); break;
+    case OP_ACCEPT_CANCEL: break;
     }
 }
 
@@ -463,7 +442,8 @@ static void run_timers(struct worker *w)
         clients_check_queues(h);
         while ((over = inputs_over(h)) != CONN_NONE) {
             count_add(h->row, COUNT_INBOUND_EVICTED, 1);
-            client_end(h, conn_at(&h->conns, over), CLOSE_MEMORY, WS_CLOSE_TRY_LATER, "too much is half received (inbound_bytes_total)");
+            client_end(h, conn_at(&h->conns, over), CLOSE_MEMORY, WS_CLOSE_TRY_LATER,
+                       "too much is half received (inbound_bytes_total)");
         }
     }
     if (h->now_ms >= w->second_at_ms) {
@@ -484,8 +464,10 @@ static void publish_counts(struct worker *w)
     count_add(h->row, COUNT_SEND_SHORT, stats.n_short);
     count_add(h->row, COUNT_SEND_AGAIN, stats.n_again);
     count_add(h->row, COUNT_BELLS_RUNG, h->ring.bells_rung - h->row->counters[COUNT_BELLS_RUNG]);
-    count_add(h->row, COUNT_BELLS_SPARED, h->ring.bells_spared - h->row->counters[COUNT_BELLS_SPARED]);
-    count_add(h->row, COUNT_ENTERS, loop_stats_read(h->loop).n_enters - h->row->counters[COUNT_ENTERS]);
+    count_add(h->row, COUNT_BELLS_SPARED,
+              h->ring.bells_spared - h->row->counters[COUNT_BELLS_SPARED]);
+    count_add(h->row, COUNT_ENTERS,
+              loop_stats_read(h->loop).n_enters - h->row->counters[COUNT_ENTERS]);
     gauge_set(h->row, GAUGE_ROOMS, h->rooms.n_named);
     gauge_set(h->row, GAUGE_PENDING, h->conns.n_used - h->n_clients);
     gauge_set(h->row, GAUGE_SESSIONS_USED, sessions_used(h->identities));
@@ -500,7 +482,9 @@ static uint32_t rest_ms(struct worker *w, bool caught_up, bool sent)
     uint32_t wait = wheel_next_ms(&h->conns.wheel, h->now_ms);
     uint64_t second = w->second_at_ms > h->now_ms ? w->second_at_ms - h->now_ms : 0;
 
-    shm_store_u64(&h->slot->waits_since_ms, !waits_for_room ? 0 : h->slot->waits_since_ms != 0 ? h->slot->waits_since_ms : h->now_ms);
+    shm_store_u64(&h->slot->waits_since_ms, !waits_for_room                ? 0
+                                            : h->slot->waits_since_ms != 0 ? h->slot->waits_since_ms
+                                                                           : h->now_ms);
     if (!caught_up || !sent || h->n_condemned > 0)
         return 0;
     if (wait > second)

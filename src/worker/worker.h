@@ -4,6 +4,7 @@
 
 #include "app/dispatch.h"
 #include "net/child.h"
+#include "net/inbox.h"
 #include "proto/http.h"
 #include "session/fanout.h"
 #include "session/hub.h"
@@ -11,25 +12,38 @@
 #define WORKER_EVENTS_MAX 4096
 
 /* Operations of this process besides those of its connections. */
-enum worker_op { OP_BELL = CONN_OP_LIMIT, OP_INBOX, OP_LIFE, OP_SIGNAL, OP_ACCEPT, OP_ACCEPT_CANCEL };
+enum worker_op {
+    OP_BELL = CONN_OP_LIMIT,
+    OP_INBOX,
+    OP_LIFE,
+    OP_SIGNAL,
+    OP_ACCEPT,
+    OP_ACCEPT_CANCEL
+};
 
 struct worker {
     struct hub hub;
     struct fanout fanout;
     struct peal_host host;
     const struct child *child;
-    struct loop_event *events;  /* [WORKER_EVENTS_MAX] */
-    uint32_t *retry;            /* [conns.max]: connections whose input waits for room in the ring; CONN_RETRY */
+    struct loop_event *events; /* [WORKER_EVENTS_MAX] */
+    uint32_t
+        *retry; /* [conns.max]: connections whose input waits for room in the ring; CONN_RETRY */
     uint32_t n_retry;
-    uint64_t bell;              /* where the eventfd is read to */
+    uint64_t bell; /* where the eventfd is read to */
     uint64_t second_at_ms;
     uint64_t queues_at_ms;
-    uint64_t crowded_since_ms;  /* max_pending reached: since when; 0: it is not */
-    uint64_t ends_at_ms;        /* the process ends then at the latest; 0: it goes on */
+    uint64_t crowded_since_ms; /* max_pending reached: since when; 0: it is not */
+    uint64_t ends_at_ms;       /* the process ends then at the latest; 0: it goes on */
     struct log_rate *rates;
-    uint32_t drain_at;          /* the next connection that a drain looks at */
+    uint32_t drain_at; /* the next connection that a drain looks at */
     int signal_fd;
-    bool inbox_waits;           /* readable, and not read because of max_pending */
+    /* the packet last taken from the inbox; from held_at on there was no room yet (max_pending) */
+    struct parcel held[INBOX_BATCH_MAX];
+    int held_fds[INBOX_BATCH_MAX];
+    uint32_t held_at;
+    uint32_t n_held;
+    bool inbox_waits; /* readable, and not read because of max_pending */
     bool accepting[8];
     bool stop;
 };

@@ -226,8 +226,6 @@ test('several namespaces share one connection, each with its own auth, rooms and
   const manager = root.io;
   const chat = manager.socket('/chat', { auth: (give) => give({ token: 'ü😀', n: [1] }) });
   const dyn = manager.socket('/dyn-42');
-  chat.connect();
-  dyn.connect();
   await Promise.all([once(chat, 'connect'), once(dyn, 'connect')]);
   assert.equal(new Set([root.id, chat.id, dyn.id]).size, 3);
   assert.deepEqual(await ask(dyn, 'join', 'r'), OK);

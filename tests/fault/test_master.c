@@ -123,8 +123,10 @@ static void stub_append(struct stub *s, bool commit)
 
 static void stub_obey(struct stub *s, int fd, char letter)
 {
-    struct parcel drain = { .version = PARCEL_VERSION, .kind = PARCEL_COMMAND,
-                            .command = COMMAND_DRAIN, .from_slot = PEAL_SLOT_ADMIN };
+    struct parcel drain = { .version = PARCEL_VERSION,
+                            .kind = PARCEL_COMMAND,
+                            .command = COMMAND_DRAIN,
+                            .from_slot = PEAL_SLOT_ADMIN };
     const int none = -1;
     char text[64];
 
@@ -247,10 +249,10 @@ static int stub_main(const struct child *child)
 
 struct host {
     pid_t pid;
-    int log;        /* what the master writes to standard error */
+    int log; /* what the master writes to standard error */
     char text[262144];
     size_t n_text;
-    size_t seen;    /* what host_expect has walked past */
+    size_t seen; /* what host_expect has walked past */
     char listen[128];
     uint16_t port;
     uint16_t admin_port;
@@ -408,7 +410,7 @@ static int connect_from(const char *source, uint16_t port)
 
 struct greeting {
     int fd;
-    int slot;    /* -1: refused */
+    int slot; /* -1: refused */
     int pid;
     int place;
     int refusal;
@@ -477,7 +479,8 @@ static void test_limits_are_exact_and_places_come_back(void **state)
             assert_int_equal(all[i].place, 1);
             served[all[i].slot]++;
         } else {
-            assert_in_set(all[i].refusal, ((LargestIntegralType[]){ REFUSE_HOST_LIMIT, REFUSE_WORKER_LIMIT }), 2);
+            assert_in_set(all[i].refusal,
+                          ((LargestIntegralType[]){ REFUSE_HOST_LIMIT, REFUSE_WORKER_LIMIT }), 2);
             refused++;
         }
     }
@@ -540,7 +543,8 @@ static void test_a_killed_worker_is_reaped_announced_and_replaced(void **state)
     (void)state;
     assert_int_not_equal(a.slot, b.slot);
     kill(a.pid, SIGKILL);
-    snprintf(line, sizeof line, "event=worker_died slot=%d pid=%d signal=9 restart_in=0ms", a.slot, a.pid);
+    snprintf(line, sizeof line, "event=worker_died slot=%d pid=%d signal=9 restart_in=0ms", a.slot,
+             a.pid);
     host_expect(h, line);
     snprintf(line, sizeof line, "event=process_ready process=worker slot=%d", a.slot);
     host_expect(h, line);

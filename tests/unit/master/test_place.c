@@ -12,17 +12,19 @@ static void test_a_place_is_counted_once_on_its_whole_way(void **state)
 {
     (void)state;
     assert_int_equal(place_used(0, 0), 0);
-    assert_int_equal(place_used(0, 3), 3);                   /* given, not settled */
-    assert_int_equal(place_used(1ull << 32 | 1, 3), 3);      /* one became a client: no change */
-    assert_int_equal(place_used(2ull << 32 | 1, 3), 2);      /* one was none */
+    assert_int_equal(place_used(0, 3), 3);              /* given, not settled */
+    assert_int_equal(place_used(1ull << 32 | 1, 3), 3); /* one became a client: no change */
+    assert_int_equal(place_used(2ull << 32 | 1, 3), 2); /* one was none */
     assert_int_equal(place_used(3ull << 32 | 1, 3), 1);
-    assert_int_equal(place_used(3ull << 32, 3), 0);          /* and ended */
+    assert_int_equal(place_used(3ull << 32, 3), 0);               /* and ended */
     assert_int_equal(place_used(0xfffffffeull << 32 | 7, 1), 10); /* the counts wrap */
 }
 
 static void test_the_most_room_wins_whatever_the_turn(void **state)
 {
-    struct place_worker w[3] = { { true, false, 5, 10 }, { true, false, 2, 10 }, { true, false, 3, 9 } };
+    struct place_worker w[3] = { { true, false, 5, 10 },
+                                 { true, false, 2, 10 },
+                                 { true, false, 3, 9 } };
 
     (void)state;
     for (uint32_t turn = 0; turn < 7; turn++) {
@@ -36,7 +38,9 @@ static void test_the_most_room_wins_whatever_the_turn(void **state)
 
 static void test_equals_take_turns(void **state)
 {
-    struct place_worker w[3] = { { true, false, 0, 4 }, { true, false, 0, 4 }, { true, false, 0, 4 } };
+    struct place_worker w[3] = { { true, false, 0, 4 },
+                                 { true, false, 0, 4 },
+                                 { true, false, 0, 4 } };
     uint32_t turn = 0, n[3] = { 0 };
 
     (void)state;
@@ -112,7 +116,9 @@ static void test_no_limit_means_the_fewest(void **state)
 
 static void test_what_needs_no_place_goes_round(void **state)
 {
-    struct place_worker w[3] = { { true, false, 9, 9 }, { false, false, 0, 9 }, { true, false, 9, 9 } };
+    struct place_worker w[3] = { { true, false, 9, 9 },
+                                 { false, false, 0, 9 },
+                                 { true, false, 9, 9 } };
     uint32_t turn = 0;
 
     (void)state;
@@ -137,7 +143,8 @@ static void test_the_rate_lets_one_second_s_worth_in_and_then_its_pace(void **st
     for (n = 0; place_rate_take(&r, 1000000); n++)
         ;
     assert_int_equal(n, 10); /* a long silence saves up no more than a second */
-    for (n = 0, r.tokens_milli = 0; n < 1000; n++) { /* asked each millisecond: no rounding is lost */
+    for (n = 0, r.tokens_milli = 0; n < 1000;
+         n++) { /* asked each millisecond: no rounding is lost */
         if (place_rate_take(&r, 1000001 + (uint64_t)n))
             assert_int_equal((n + 1) % 100, 0);
     }

@@ -158,10 +158,12 @@ static void test_the_bound_is_the_sum_of_its_terms(void **state)
     memory_bound_sum(&b, &c, region);
     assert_int_equal(b.ring + b.commits + b.tables, b.region);
     assert_int_equal(b.commits, 8u << 20);
-    assert_int_equal(b.total, b.region + b.receive + 5 + 7 + b.workers + b.connections_user + b.connections_kernel);
+    assert_int_equal(b.total, b.region + b.receive + 5 + 7 + b.workers + b.connections_user +
+                                  b.connections_kernel);
     c.max_connections += 10;
     memory_bound_sum(&more, &c, region);
-    assert_int_equal(more.total - b.total, 10 * (MEMORY_CONNECTION_USER + MEMORY_CONNECTION_KERNEL));
+    assert_int_equal(more.total - b.total,
+                     10 * (MEMORY_CONNECTION_USER + MEMORY_CONNECTION_KERNEL));
 }
 
 int main(void)

@@ -14,6 +14,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -203,10 +205,22 @@ static void test_descriptors_may_lie_in_each_other_s_way(void **state)
 static void test_only_a_whole_command_line_is_a_child_s(void **state)
 {
     static const char *const bad[] = {
-        "serve", "--child=", "--child=worker", "--child=worker:3", "--child=worker:3:", "--child=worker::1",
-        "--child=worker:3:1x", "--child=worker:62:1", "--child=worker:-1:1", "--child=bridge:3:1",
-        "--child=admin:62:1", "--child=master:64:1", "--child=worker:3:4294967296", "--child=worker:3:1:1",
-        "--child=workers:3:1", "--child=worker: 3:1",
+        "serve",
+        "--child=",
+        "--child=worker",
+        "--child=worker:3",
+        "--child=worker:3:",
+        "--child=worker::1",
+        "--child=worker:3:1x",
+        "--child=worker:62:1",
+        "--child=worker:-1:1",
+        "--child=bridge:3:1",
+        "--child=admin:62:1",
+        "--child=master:64:1",
+        "--child=worker:3:4294967296",
+        "--child=worker:3:1:1",
+        "--child=workers:3:1",
+        "--child=worker: 3:1",
     };
     struct child c;
 

@@ -18,7 +18,9 @@
 
 static struct parcel parcel_number(uint32_t n)
 {
-    return (struct parcel){ .version = PARCEL_VERSION, .kind = PARCEL_CONNECTION, .value = n, .from_slot = 64 };
+    return (struct parcel){
+        .version = PARCEL_VERSION, .kind = PARCEL_CONNECTION, .value = n, .from_slot = 64
+    };
 }
 
 static uint32_t open_descriptors(void)
@@ -67,7 +69,7 @@ static void test_a_batch_arrives_whole_with_its_descriptors_in_order(void **stat
     assert_int_equal(inbox_open(ends), 0);
     assert_int_equal(pipe(pipes), 0);
     for (uint32_t n = 1; n <= INBOX_BATCH_MAX; n++) {
-        for (uint32_t n_fds = 0; n_fds <= n; n_fds += n_fds < 3 || n_fds + 1 == n ? 1 : n - n_fds - 1) {
+        for (uint32_t n_fds = 0; n_fds <= n; n_fds++) {
             for (uint32_t i = 0; i < n; i++) {
                 out[i] = parcel_number(n * 100 + i);
                 fds_out[i] = i < n_fds ? pipes[i % 2] : -1;
@@ -123,8 +125,10 @@ static void test_eight_full_batches_fit_and_a_full_inbox_says_again(void **state
 
 static void test_what_is_not_ours_is_dropped_with_its_descriptors_and_the_next_arrives(void **state)
 {
-    struct parcel many[INBOX_BATCH_MAX + 1], in[INBOX_BATCH_MAX], good = parcel_number(7), bad = good;
-    int ends[2], fds_in[INBOX_BATCH_MAX], pair[2] = { open("/dev/null", O_RDONLY), open("/dev/null", O_RDONLY) };
+    struct parcel many[INBOX_BATCH_MAX + 1], in[INBOX_BATCH_MAX], good = parcel_number(7),
+                                                                  bad = good;
+    int ends[2], fds_in[INBOX_BATCH_MAX],
+        pair[2] = { open("/dev/null", O_RDONLY), open("/dev/null", O_RDONLY) };
     const int none = -1;
     uint32_t before;
 
@@ -134,10 +138,10 @@ static void test_what_is_not_ours_is_dropped_with_its_descriptors_and_the_next_a
         many[i] = good;
     bad.version = PARCEL_VERSION + 1;
     before = open_descriptors();
-    send_raw(ends[1], &bad, sizeof bad, pair, 1);                 /* another version */
-    send_raw(ends[1], &good, sizeof good - 1, pair, 1);           /* cut */
-    send_raw(ends[1], many, sizeof many, pair, 2);                /* longer than a batch */
-    send_raw(ends[1], &good, sizeof good, pair, 2);               /* a descriptor too many */
+    send_raw(ends[1], &bad, sizeof bad, pair, 1);       /* another version */
+    send_raw(ends[1], &good, sizeof good - 1, pair, 1); /* cut */
+    send_raw(ends[1], many, sizeof many, pair, 2);      /* longer than a batch */
+    send_raw(ends[1], &good, sizeof good, pair, 2);     /* a descriptor too many */
     assert_int_equal(inbox_send(ends[1], &good, &none, 1), 0);
     assert_int_equal(inbox_receive(ends[0], in, fds_in), 1);
     assert_int_equal(in[0].value, 7);
@@ -214,7 +218,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_batch_arrives_whole_with_its_descriptors_in_order),
         cmocka_unit_test(test_eight_full_batches_fit_and_a_full_inbox_says_again),
-        cmocka_unit_test(test_what_is_not_ours_is_dropped_with_its_descriptors_and_the_next_arrives),
+        cmocka_unit_test(
+            test_what_is_not_ours_is_dropped_with_its_descriptors_and_the_next_arrives),
         cmocka_unit_test(test_a_receiver_without_descriptors_drops_and_leaks_none),
         cmocka_unit_test(test_peers_are_named_without_port_and_mapped_addresses_are_ipv4),
     };

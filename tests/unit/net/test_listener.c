@@ -50,7 +50,8 @@ static uint16_t port_of(uint32_t address)
 /* A client of 127.0.0.1 or ::1 from `source`; nonblocking connects to a listening loopback are done at once. */
 static int client(const char *source, uint16_t port)
 {
-    struct sockaddr_in from = { .sin_family = AF_INET }, to = { .sin_family = AF_INET, .sin_port = htons(port) };
+    struct sockaddr_in from = { .sin_family = AF_INET },
+                       to = { .sin_family = AF_INET, .sin_port = htons(port) };
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     inet_pton(AF_INET, source, &from.sin_addr);
@@ -64,7 +65,9 @@ static int client(const char *source, uint16_t port)
 
 static int client6(uint16_t port)
 {
-    struct sockaddr_in6 to = { .sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = in6addr_loopback };
+    struct sockaddr_in6 to = { .sin6_family = AF_INET6,
+                               .sin6_port = htons(port),
+                               .sin6_addr = in6addr_loopback };
     int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     if (fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof to) == 0)
@@ -169,11 +172,14 @@ static void test_an_address_in_use_is_refused_by_name_in_every_balance(void **st
     (void)state;
     for (int theirs = BALANCE_LEASTCONN; theirs <= BALANCE_REUSEPORT; theirs++) {
         c[1].port = 0;
-        assert_int_equal(listeners_open(&other, &c[1], 1, (enum config_balance)theirs, 2, why, sizeof why), 0);
+        assert_int_equal(
+            listeners_open(&other, &c[1], 1, (enum config_balance)theirs, 2, why, sizeof why), 0);
         c[1].port = (uint16_t)atoi(strrchr(other.addresses[0].name, ':') + 1);
         snprintf(expected, sizeof expected, "127.0.0.1:%u: Address already in use", c[1].port);
         for (int ours = BALANCE_LEASTCONN; ours <= BALANCE_IPHASH; ours++) {
-            assert_int_equal(listeners_open(&l, c, 2, (enum config_balance)ours, 2, why, sizeof why), -EADDRINUSE);
+            assert_int_equal(
+                listeners_open(&l, c, 2, (enum config_balance)ours, 2, why, sizeof why),
+                -EADDRINUSE);
             assert_string_equal(why, expected);
             for (uint32_t i = 0; i < l.n; i++)
                 assert_int_equal(l.items[i].fd, -1); /* nothing is left open */
@@ -190,7 +196,8 @@ static void test_iphash_sends_a_source_where_it_is_computed(void **state)
     (void)state;
     assert_int_equal(listeners_open(&l, &c, 1, BALANCE_IPHASH, 5, why, sizeof why), 0);
     for (uint32_t i = 1; i <= 200; i++) {
-        struct peer_address source = { .family = AF_INET, .bytes = { 127, (uint8_t)(i / 50), 9, (uint8_t)i } };
+        struct peer_address source = { .family = AF_INET,
+                                       .bytes = { 127, (uint8_t)(i / 50), 9, (uint8_t)i } };
         char text[INET6_ADDRSTRLEN];
 
         peer_address_text(text, sizeof text, &source);
@@ -291,7 +298,8 @@ static void test_a_path_that_is_too_long_is_refused_by_name(void **state)
     memset(path, 'x', sizeof path);
     path[sizeof path - 1] = '\0';
     c = unix_at(path);
-    assert_int_equal(listeners_open(&l, &c, 1, BALANCE_LEASTCONN, 0, why, sizeof why), -ENAMETOOLONG);
+    assert_int_equal(listeners_open(&l, &c, 1, BALANCE_LEASTCONN, 0, why, sizeof why),
+                     -ENAMETOOLONG);
     assert_non_null(strstr(why, "unix:xxx"));
 }
 

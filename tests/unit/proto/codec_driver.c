@@ -19,8 +19,10 @@ static void put_hex(struct slice bytes)
 {
     if (bytes.n_bytes == 0)
         (void)fputs("-", stdout);
-    for (uint32_t i = 0; i < bytes.n_bytes; i++)
-        (void)printf("%02x", (uint8_t)bytes.bytes[i]);
+    for (uint32_t i = 0; i < bytes.n_bytes; i++) {
+        (void)putchar_unlocked("0123456789abcdef"[(uint8_t)bytes.bytes[i] >> 4]);
+        (void)putchar_unlocked("0123456789abcdef"[(uint8_t)bytes.bytes[i] & 15]);
+    }
 }
 
 static int digit(char c)
@@ -80,14 +82,12 @@ static void encode(char *words, char *out, char *scratch_bytes)
 
 int main(void)
 {
-    char *out = malloc(OUT_MAX);
-    char *scratch = malloc(OUT_MAX);
+    static char out[OUT_MAX];
+    static char scratch[OUT_MAX];
     char *line = NULL;
     size_t n_line = 0;
     ssize_t n;
 
-    if (out == NULL || scratch == NULL)
-        return 1;
     while ((n = getline(&line, &n_line, stdin)) > 3) {
         line[n - 1] = 0;
         if (line[0] == 'D')
@@ -96,7 +96,5 @@ int main(void)
             encode(line + 2, out, scratch);
     }
     free(line);
-    free(out);
-    free(scratch);
     return 0;
 }

@@ -223,8 +223,7 @@ static void test_lengths_beyond_the_input_are_refused(void **state)
                                          "dbffffffff6161",
                                          "d9ff61",
                                          "c6ffffffff",
-                                         "c6800000"
-                                         "00",
+                                         "c680000000",
                                          "c9ffffffff01",
                                          "c980000000ff00",
                                          "c8ffff00",
@@ -233,8 +232,7 @@ static void test_lengths_beyond_the_input_are_refused(void **state)
                                          "d8",
                                          "d60000",
                                          "ce",
-                                         "a2"
-                                         "61" };
+                                         "a261" };
 
     (void)state;
     for (uint32_t i = 0; i < sizeof bombs / sizeof bombs[0]; i++) {
