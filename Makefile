@@ -4,7 +4,7 @@
 #   make run          build, then serve the demo page (needs nothing but the build libraries)
 #   make install      install into DESTDIR and PREFIX (/usr/local)
 #   make test         unit, corpora, models, sim, faults, e2e; then again under sanitizers  (10 minutes)
-#   make test SAN=address,undefined      the same tests with one sanitizer only (or SAN=thread)
+#   make test SAN=address,undefined      the same tests with one sanitizer only (or SAN=thread, or SAN=none)
 #   make test SUITES=unit FILTER=ring    some suites only, and of those what matches
 #   make unit (corpus, model, sim, fault, e2e)    short for make test SUITES=unit SAN= , without sanitizers
 #   make soak         the long tests: large models, long torture, random connections
@@ -28,6 +28,11 @@ comma := ,
 BUILD  ?= build
 PREFIX ?= /usr/local
 SAN    ?=
+# What `make test` runs; SAN=none asks it for the normal build only.
+VARIANTS := $(or $(SAN),none address$(comma)undefined thread)
+ifeq ($(SAN),none)
+override SAN :=
+endif
 OUT    := $(BUILD)$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
 DEPS   ?= yes
 # What a compile waits for. tests/run has seen to it (DEPS=checked) before it asks make which programs are up to date.
@@ -222,7 +227,6 @@ install: all
 SUITE_NAMES := unit corpus house model sim fault e2e
 SUITES ?= $(SUITE_NAMES)
 FILTER ?=
-VARIANTS := $(or $(SAN),none address$(comma)undefined thread)
 NEEDS = unit $(if $(filter model,$(1)),model) $(if $(filter e2e,$(1)),e2e)
 tests_run = .ci/deps build $(call NEEDS,$(1)) && MAKE='$(MAKE)' CC='$(CC)' tests/run $(2) \
             --suites='$(1)' --variants='$(VARIANTS)' --filter='$(FILTER)'

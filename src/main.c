@@ -1,6 +1,7 @@
 /* main.c: subcommands, and the processes that `serve` makes of this binary. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "admin/admin.h"
 #include "base/log.h"
@@ -26,8 +27,10 @@ static int serve(int argc, char **argv)
     return master_serve(&config);
 }
 
+/* Children run /proc/self/exe, and would be called `exe` in lists of processes. */
 static int serve_as(const struct child *child)
 {
+    (void)prctl(PR_SET_NAME, "peal"); /* a matter of looks */
     switch (child->role) {
     case CHILD_WORKER: return worker_main(child);
     case CHILD_BRIDGE: return bridge_main(child);

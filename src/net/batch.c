@@ -1,7 +1,7 @@
 /* batch.c: chains of pieces, and the sends that carry them.
  *
- * Invariant: a connection is in the list of the dirty once for as long as `pending` is not 0; it never has two sends in one submission, since
- *            the first might come back short. All nodes die together, when the list has been worked off.
+ * Invariant: a connection with `pending` is in the list of the dirty; its slot may be there twice, when the one before it ended with something
+ *            pending. It never has two sends in one submission, since the first might come back short. All nodes die together, when the list has been worked off.
  * Owns:      nodes, iovecs and the arena of own bytes; nothing of the ring.
  * Why:       a system call a delivery is what a fan-out costs; one send for all that is pending, 256 to a submission, is what it need cost. */
 #include "net/batch.h"
@@ -238,6 +238,7 @@ static void on_sent(void *context, uint64_t tag, int32_t result)
     assert(c->generation == tag_generation(tag));
     assert(last != 0);
     c->pending = 0;
+    c->flags &= (uint16_t)~CONN_SENDING;
     if (result > 0) {
         b->stats.n_bytes += (uint64_t)result;
         if ((uint64_t)result == node->total) {
@@ -265,6 +266,7 @@ static void queue_send(struct batch *b, struct conn *c)
     struct node *node = &b->nodes[c->pending];
     uint64_t tag = tag_pack(CONN_OP_SEND, conn_index(b->conns, c), c->generation);
 
+    c->flags |= CONN_SENDING;
     if (node->depth == 1) {
         loop_send(b->conns->loop, c->fd, node->bytes, node->n_bytes, tag);
         return;
@@ -310,8 +312,8 @@ bool batch_flush(struct batch *b, uint32_t budget, uint64_t now_ms)
 
         if (b->dirty_at + 4 < b->n_dirty)
             __builtin_prefetch(conn_at(b->conns, b->dirty[b->dirty_at + 4]));
-        if (c->pending == 0)
-            continue; /* it has ended since */
+        if (c->pending == 0 || (c->flags & CONN_SENDING) != 0)
+            continue; /* it has ended since; or it is the next in the slot of one that has, and was met already */
         if (b->nodes[c->pending].depth > 1 && b->nodes[c->pending].iov == 0 &&
             b->n_iov + b->nodes[c->pending].depth > b->limits.nodes_max) {
             submit(b);

@@ -170,9 +170,7 @@ void conn_feed_starved(struct conns *cs)
     for (uint32_t i = 0; i < n; i++) {
         struct conn *c = &cs->hot[cs->starved[i]];
 
-        /* a reused slot has no such flag, or has it because it is in the list itself: then reading early does no harm */
-        if (c->state == CONN_FREE || (c->flags & CONN_STARVED) == 0)
-            continue;
+        assert((c->flags & CONN_STARVED) != 0);
         c->flags &= (uint16_t)~CONN_STARVED;
         conn_read_next(cs, c);
     }
@@ -219,10 +217,24 @@ void conn_kill(struct conns *cs, struct conn *c)
     loop_close(cs->loop, c->fd, tag_of(cs, c, CONN_OP_CLOSE));
 }
 
+/* Its slot may starve again before the list is looked at: two entries of one slot could be more than the list holds. */
+static void forget_starved(struct conns *cs, const struct conn *c)
+{
+    uint32_t i = 0;
+
+    while (cs->starved[i] != conn_index(cs, c)) {
+        i++;
+        assert(i < cs->n_starved);
+    }
+    cs->starved[i] = cs->starved[--cs->n_starved];
+}
+
 static void release(struct conns *cs, struct conn *c)
 {
     assert(c->n_ops == 0);
     assert(conn_cold(cs, c)->input == NULL);
+    if ((c->flags & CONN_STARVED) != 0)
+        forget_starved(cs, c);
     conn_become(c, CONN_FREE);
     c->fd = -1;
     c->flags = 0;

@@ -52,6 +52,7 @@ enum conn_op {
 #define CONN_POLLING       0x200u /* the multishot poll is armed */
 #define CONN_CONDEMNED     0x400u /* its end has been decided and is about to be carried out */
 #define CONN_RETRY         0x800u /* its input is to be looked at again in the next turn */
+#define CONN_SENDING       0x1000u /* batch.c: has a send in this submission */
 
 #define CONN_NONE UINT32_MAX
 

@@ -427,24 +427,37 @@ static void read_clock(struct hub *h)
     h->now_ms = h->now_us / 1000;
 }
 
+static void evict_inputs(struct hub *h)
+{
+    uint32_t over;
+
+    while ((over = inputs_over(h)) != CONN_NONE) {
+        count_add(h->row, COUNT_INBOUND_EVICTED, 1);
+        client_end(h, conn_at(&h->conns, over), CLOSE_MEMORY, WS_CLOSE_TRY_LATER,
+                   "too much is half received (inbound_bytes_total)");
+    }
+}
+
 static void run_timers(struct worker *w)
 {
     struct hub *h = &w->hub;
     uint32_t budget = TIMERS_PER_TURN;
     uint32_t index;
 
-    while ((index = wheel_expire(&h->conns.wheel, h->now_ms, &budget)) != WHEEL_NONE)
-        client_on_timer(h, conn_at(&h->conns, index));
-    if (h->now_ms >= w->queues_at_ms) {
-        uint32_t over;
+    while ((index = wheel_expire(&h->conns.wheel, h->now_ms, &budget)) != WHEEL_NONE) {
+        struct conn *c = conn_at(&h->conns, index);
 
+        if (c->state == CONN_HTTP && conn_cold(&h->conns, c)->input != NULL)
+            http_answer_error(w, c, 408); /* a head that was begun and not finished */
+        else
+            client_on_timer(h, c);
+    }
+    if (h->now_ms >= w->queues_at_ms) {
         w->queues_at_ms = h->now_ms + QUEUES_MS;
         clients_check_queues(h);
-        while ((over = inputs_over(h)) != CONN_NONE) {
-            count_add(h->row, COUNT_INBOUND_EVICTED, 1);
-            client_end(h, conn_at(&h->conns, over), CLOSE_MEMORY, WS_CLOSE_TRY_LATER,
-                       "too much is half received (inbound_bytes_total)");
-        }
+        evict_inputs(h);
+    } else if (inputs_bytes(h) > h->config->inbound_bytes_total / h->region.header->n_workers) {
+        evict_inputs(h); /* the sum cannot be over without somebody being over his share */
     }
     if (h->now_ms >= w->second_at_ms) {
         w->second_at_ms = h->now_ms + SECOND_MS;

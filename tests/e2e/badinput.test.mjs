@@ -268,19 +268,23 @@ test('attachments that never come cost bounded memory: the oldest event goes, co
 
 test('an attachment that comes while answers are queued to the brim waits, and is not lost', async (t) => {
   const { peal, mustBeSound } = await victim(t, { options: { workers: 1 } });
-  const [flood, reader, sender] = [await engine(t, peal), await engine(t, peal), await engine(t, peal)];
-  for (const ws of [flood, reader, sender]) await ws.join();
+  const [reader, sender] = [await engine(t, peal), await engine(t, peal)];
+  const floods = await Promise.all(Array.from({ length: 16 }, () => engine(t, peal)));
+  for (const ws of [reader, sender, ...floods]) await ws.join();
   reader.say('21["join","r"]');
   await reader.hear();
   sender.say('51-5["publish","r","late",{"_placeholder":true,"num":0}]');
   assert.deepEqual(await reader.fence(), []);
   const [worker] = workersOf(peal);
   const rooms = JSON.stringify(Array.from({ length: 64 }, (_, i) => String.fromCharCode(33 + i)).filter((c) => c !== '"' && c !== '\\'));
-  // One turn of the worker gets all of it: an append, after which answers wait for the cursor, then joins and leaves by the thousand, then the attachment.
+  // One turn of the worker gets all of it: appends, after which answers wait for the cursor, then joins and leaves by the thousand, as many as
+  // one receive buffer of each connection holds, then the attachment.
+  const flood = Buffer.concat([frame(OP.TEXT, '42["publish","nobody","x"]'), frame(OP.TEXT, `42["join",${rooms}]`),
+    ...Array.from({ length: 13 }, () => frame(OP.TEXT, `42["leave",${rooms}]`))]);
+  assert.ok(flood.length <= 4096);
   process.kill(worker.pid, 'SIGSTOP');
-  flood.write(Buffer.concat([frame(OP.TEXT, '42["publish","nobody","x"]'), frame(OP.TEXT, `42["join",${rooms}]`),
-    ...Array.from({ length: 125 }, () => frame(OP.TEXT, `42["leave",${rooms}]`))]));
-  await waitFor(() => flood.socket.writableLength === 0, { what: 'the flood sent' });
+  for (const ws of floods) ws.write(flood);
+  await waitFor(() => floods.every(({ socket }) => socket.writableLength === 0), { what: 'the flood sent' });
   sender.send(OP.BINARY, 'payload');
   await waitFor(() => sender.socket.writableLength === 0, { what: 'the attachment sent' });
   process.kill(worker.pid, 'SIGCONT');

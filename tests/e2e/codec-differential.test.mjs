@@ -176,8 +176,9 @@ function delivered(value, binaries, inArray = true) {
 // We see the texts of placeholders as they stand in the input, so a map that looks like one must not be generated.
 const looksLikePlaceholder = (b) => b.includes("_placeholder");
 
-// notepack makes an array of the announced length before it looks at the elements: gigabytes, if a broken input says so.
-const announcesMuch = (b) => b.some((x, i) => x === 0xdd && b.length > i + 4 && b.readUInt32BE(i + 1) > 1e6);
+// notepack makes an array or a buffer of the announced length before it looks for the elements: gigabytes and minutes, if a
+// broken input says so.
+const announcesMuch = (b) => b.some((x, i) => (x === 0xdd || x === 0xc9) && b.length > i + 4 && b.readUInt32BE(i + 1) > 1e6);
 
 // ---- the other side
 

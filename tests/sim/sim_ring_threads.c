@@ -28,6 +28,7 @@ static void on_moment(int moment);
 #include "shm/ring_reap.c"
 
 #include "shm/counters.h"
+#include "shm/directory.h"
 #include "shm/sessions.h"
 
 #define WORKERS    4
@@ -42,6 +43,7 @@ struct participant {
     uint32_t quiet; /* has seen that it is to finish: appends nothing more, does not die */
     bool may_die;
     struct ring ring;
+    struct directory *directory; /* main frees it: whoever is killed cannot */
     uint64_t random;
     uint32_t seq;
     struct traffic_reader traffic;
@@ -225,12 +227,11 @@ static void admin_main(void)
 
 static void worker_main(uint32_t n_records)
 {
-    struct directory *directory = directory_new(&fixture.views[self->slot]);
     struct sessions *sessions = self->slot == 0 ? sessions_new(&fixture.views[0]) : NULL;
     uint32_t session = SESSION_NONE;
     bool appends = self->slot != 1;
 
-    if (directory == NULL || (self->slot == 0 && sessions == NULL))
+    if (self->slot == 0 && sessions == NULL)
         fail("no memory");
     while (true) {
         bool finishing = shm_load_acquire_u32(&finish) != 0;
@@ -245,17 +246,16 @@ static void worker_main(uint32_t n_records)
         ring_bells(&self->ring);
         walk();
         if (self->slot == 0) {
-            directory_enter(directory, BUCKET);
-            directory_leave(directory, BUCKET);
+            directory_enter(self->directory, BUCKET);
+            directory_leave(self->directory, BUCKET);
             change_session(sessions, &session);
-            if (self->seq >= n_records)
+            if (self->seq >= n_records && !finishing)
                 shm_store_release_u32(&finish, 1);
         }
         if (finishing && shm_load_u32(&finish) == 2 && self->at == ring_tail(&self->ring))
             break;
         sleep_until_rung(appends && shm_load_u32(&finish) == 0);
     }
-    directory_free(directory);
     sessions_free(sessions);
 }
 
@@ -281,8 +281,9 @@ static void spawn(struct participant *p, uint32_t slot, uint32_t life)
     p->traffic.from_start = slot < SURVIVORS;
     ring_open(&p->ring, &fixture.views[slot]);
     p->at = p->ring.slot->cursor;
-    if (pthread_create(&p->thread, NULL, thread_main, p) != 0) {
-        perror("pthread_create");
+    p->directory = directory_new(&fixture.views[slot]);
+    if (p->directory == NULL || pthread_create(&p->thread, NULL, thread_main, p) != 0) {
+        perror("spawn");
         exit(1);
     }
 }
@@ -305,6 +306,7 @@ static bool reap(struct ring *master, uint32_t slot)
             dead[i] = shm_load_acquire_u32(&participants[i].ended) != 0;
     ring_consumer_remove(master, slot);
     ring_bell_all(master);
+    directory_free(p->directory);
     directory_clear(&fixture.master, slot);
     counters_fold(&fixture.master, slot);
     shm_store_u64(&s->parked, RING_NOT_PARKED);
@@ -360,6 +362,8 @@ int main(int argc, char **argv)
     ring_bell_all(&master);
     for (uint32_t slot = 0; slot < WORKERS; slot++)
         (void)pthread_join(participants[slot].thread, NULL);
+    for (uint32_t i = 0; i <= WORKERS; i++)
+        directory_free(participants[i].directory);
 
     printf("sim_ring_threads: %lu records, %u deaths, %lu holes voided, %lu looks back, %lu "
            "sessions found\n",

@@ -55,10 +55,28 @@ export async function startCluster(t, { nodes = 1, config = OPEN, options = {} }
   return { redis, control, servers, peals: servers.slice(0, 2), nodes: servers.slice(2) };
 }
 
-// A client with .log of [event, ...args] and .host, the server it is on.
+const open = [];
+
+// A part of a test that uses the test's cluster: its clients are gone when it ends, and it fails the test (whose logs are then printed).
+export async function step(t, name, fn) {
+  let failure = null;
+  await t.test(name, async () => {
+    try {
+      await fn();
+    } catch (error) {
+      failure = error;
+      throw error;
+    } finally {
+      for (const client of open.splice(0)) client.disconnect();
+    }
+  });
+  if (failure) throw failure;
+}
+
+// A client with .log of [event, ...args].
 export async function logged(t, host, options = {}) {
   const client = await ioClient(t, host.url, options);
-  client.host = host;
+  open.push(client);
   client.log = [];
   client.onAny((...args) => client.log.push(args));
   return client;
@@ -88,6 +106,6 @@ export function sameList(got, wanted, what) {
       return true;
     }
   });
-  if (at >= 0) assert.deepStrictEqual(got[at], wanted[at], undefined);
+  if (at >= 0) assert.deepStrictEqual({ what, at, value: got[at] }, { what, at, value: wanted[at] });
   assert.equal(got.length, wanted.length, `${what}: as many messages`);
 }
