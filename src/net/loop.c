@@ -45,6 +45,7 @@ struct loop {
     uint32_t kept_at;
     uint32_t n_kept;
     uint32_t kept_max;
+    bool stranded; /* some of them may be sends, whose owner waits for them in loop_flush_sends */
 
     struct loop_stats stats;
 };
@@ -293,6 +294,13 @@ static void reap_sends(struct loop *l, uint8_t send_op, loop_send_done done, voi
     } while (n > 0 && io_uring_cq_has_overflow(&l->uring) && io_uring_get_events(&l->uring) >= 0);
 }
 
+/* Completions must be taken before the kernel accepts more. */
+static void make_room(struct loop *l)
+{
+    reap_sends(l, 0, NULL, NULL);
+    l->stranded = true;
+}
+
 static void submit(struct loop *l)
 {
     while (io_uring_sq_ready(&l->uring) > 0) {
@@ -302,8 +310,7 @@ static void submit(struct loop *l)
         if (result > 0)
             l->stats.n_sqes += (uint64_t)result;
         else if (result == -EBUSY || result == -EAGAIN)
-            reap_sends(l, 0, NULL,
-                       NULL); /* completions must be taken before the kernel accepts more */
+            make_room(l);
         else
             assert(result == -EINTR);
     }
@@ -415,13 +422,6 @@ void loop_close(struct loop *l, int fd, uint64_t tag)
 
 /* --- turns --- */
 
-void loop_flush_sends(struct loop *l, uint8_t send_op, loop_send_done done, void *context)
-{
-    submit(l);
-    l->n_headers = 0;
-    reap_sends(l, send_op, done, context);
-}
-
 static uint32_t take_kept(struct loop *l, struct loop_event *events, uint32_t max)
 {
     uint32_t n = 0;
@@ -432,6 +432,30 @@ static uint32_t take_kept(struct loop *l, struct loop_event *events, uint32_t ma
         l->n_kept--;
     }
     return n;
+}
+
+/* Sends that were taken by make_room while others were submitted. */
+static void hand_out_stranded(struct loop *l, uint8_t send_op, loop_send_done done, void *context)
+{
+    l->stranded = false;
+    for (uint32_t n = l->n_kept; n > 0; n--) {
+        struct loop_event event;
+
+        (void)take_kept(l, &event, 1);
+        if (tag_op(event.tag) == send_op)
+            done(context, event.tag, event.result);
+        else
+            keep(l, event);
+    }
+}
+
+void loop_flush_sends(struct loop *l, uint8_t send_op, loop_send_done done, void *context)
+{
+    submit(l);
+    l->n_headers = 0;
+    if (l->stranded)
+        hand_out_stranded(l, send_op, done, context);
+    reap_sends(l, send_op, done, context);
 }
 
 uint32_t loop_turn(struct loop *l, uint32_t wait_ms, struct loop_event *events, uint32_t max)

@@ -80,7 +80,7 @@ async function startHost(t) {
       const n = ++fences;
       await pub.publish('socket.io#/#', good);
       await pub.publish('socket.io#/#', broadcast({ data: ['fence', n] }));
-      await waitFor(() => client.log.at(-1)?.[1] === n, { what: `a good message after ${after}` });
+      await waitFor(() => client.log.at(-1)?.[1] === n, { timeout: 20000, what: `a good message after ${after}` });
       const got = client.log.splice(0);
       assert.deepEqual(got, [['good', 'x'.repeat(300), { a: [1, 2.5, null, 'é😀'] }], ['fence', n]], `after ${after}`);
       assert.deepEqual(pids(), before, `processes after ${after}`);

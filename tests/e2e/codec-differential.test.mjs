@@ -252,13 +252,14 @@ test(`lone surrogates become U+FFFD (seed ${SEED})`, () => {
 test(`MessagePack becomes what a Node server delivers (seed ${SEED})`, () => {
     let good = 0, bad = 0;
     inBatches(COUNT, () => {
-        let b;
+        let b, isBroken;
         do {
             b = foreign(0);
-            if (random() < 0.3) b = broken(b);
+            isBroken = random() < 0.3;
+            if (isBroken) b = broken(b);
         } while (looksLikePlaceholder(b) || b.length === 0 || announcesMuch(b));
-        return { b, line: `D ${hex(b)}` };
-    }, ({ b }, answer) => {
+        return { b, isBroken, line: `D ${hex(b)}` };
+    }, ({ b, isBroken }, answer) => {
         let value, want;
         const binaries = { n: 0 };
         try {
@@ -268,12 +269,12 @@ test(`MessagePack becomes what a Node server delivers (seed ${SEED})`, () => {
         }
         if (value === isBad) {
             bad++;
-            assert.equal(answer, "bad", b.toString("hex"));
+            assert.equal(answer, "bad", b.toString("hex").slice(0, 300));
             return;
         }
         want = JSON.parse(JSON.stringify(delivered(value, binaries)));
         if (answer === "bad") {
-            assert.ok(isOddity(b), `refused ${b.toString("hex")}`);
+            assert.ok(isBroken && isOddity(b), `refused ${b.toString("hex").slice(0, 300)}`);
             return;
         }
         good++;

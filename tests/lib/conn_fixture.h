@@ -37,10 +37,10 @@ struct conn_fixture {
 
 static inline void conn_fixture_init(struct conn_fixture *f, uint32_t n_buffers)
 {
-    struct loop_options options = {
-        .sq_entries = 64, .cq_entries = 256, .n_buffers = n_buffers,
-        .buffer_bytes = RECEIVE_BUFFER_BYTES
-    };
+    struct loop_options options = { .sq_entries = 64,
+                                    .cq_entries = 256,
+                                    .n_buffers = n_buffers,
+                                    .buffer_bytes = RECEIVE_BUFFER_BYTES };
     char why[512] = "";
     int error = loop_new(&f->loop, &options, why, sizeof why);
 

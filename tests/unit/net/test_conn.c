@@ -220,7 +220,8 @@ static void test_beyond_max_the_caller_keeps_its_descriptor(void **state)
     (void)state;
     for (uint32_t k = 0; k < FIXTURE_CONNS; k++)
         assert_int_equal(conn_fixture_open(f), k);
-    assert_int_equal(conn_fixture_open(f), CONN_NONE); /* closes it: no double close, or it aborts */
+    assert_int_equal(conn_fixture_open(f),
+                     CONN_NONE); /* closes it: no double close, or it aborts */
     assert_int_equal(f->conns.n_used, FIXTURE_CONNS);
     conn_kill(&f->conns, conn_at(&f->conns, 3));
     assert_int_equal(conn_fixture_open(f), CONN_NONE); /* not home yet */

@@ -288,8 +288,7 @@ static void test_the_largest_queue_is_found_and_each_is_visited_once(void **stat
     (void)state;
     assert_null(outqs_largest(qs));
     for (uint32_t i = 0; i < 3; i++)
-        assert_int_equal(
-            outq_push_bytes(qs, outq_new(qs, i, 0), bytes, i == 1 ? 20 : 5), OUTQ_OK);
+        assert_int_equal(outq_push_bytes(qs, outq_new(qs, i, 0), bytes, i == 1 ? 20 : 5), OUTQ_OK);
     assert_int_equal(outq_conn(outqs_largest(qs)), 1);
     for (struct outq *q = outqs_next(qs, NULL); q != NULL; q = outqs_next(qs, q))
         seen += 1u << 4 * outq_conn(q);
@@ -473,8 +472,7 @@ static void step_send(struct model *m, struct model_queue *mq)
 
         assert_int_equal(iov[i].iov_len, mq->items[i].n_bytes - skip);
         for (uint32_t j = 0; j < iov[i].iov_len; j++)
-            assert_int_equal(((uint8_t *)iov[i].iov_base)[j],
-                             pattern(mq->items[i].id, skip + j));
+            assert_int_equal(((uint8_t *)iov[i].iov_base)[j], pattern(mq->items[i].id, skip + j));
         sum += iov[i].iov_len;
     }
     if (lost) {

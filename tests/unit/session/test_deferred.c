@@ -95,8 +95,10 @@ static void test_order_is_kept_around_the_end_of_the_ring(void **state)
 static void test_an_item_without_bytes_has_none(void **state)
 {
     struct deferred_item *due;
-    struct deferred_item item = { .position = 4, .kind = DEFERRED_JOIN, .room = 7,
-                                  .bytes = (uint8_t *)(uintptr_t)"not looked at" };
+    struct deferred_item item = { .position = 4,
+                                  .kind = DEFERRED_JOIN,
+                                  .room = 7,
+                                  .bytes = (uint8_t *)(uintptr_t) "not looked at" };
 
     (void)state;
     assert_true(deferred_push(&list, &item));

@@ -115,7 +115,8 @@ static void test_without_memory_for_it_there_is_an_empty_one(void **state)
 /* A target and headers that take as many bytes as a client can make them take. */
 static void test_the_worst_request_is_within_what_was_announced(void **state)
 {
-    static const char *const worst[] = { "&", "=", "a&", "%01", "%01=%01&", "\"", "\\", "%22=", "%ff" };
+    static const char *const worst[] = { "&",  "=",  "a&",   "%01", "%01=%01&",
+                                         "\"", "\\", "%22=", "%ff" };
     static char target[HTTP_TARGET_MAX];
     static char value[HTTP_HEAD_MAX - HTTP_TARGET_MAX];
 

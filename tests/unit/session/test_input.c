@@ -52,8 +52,9 @@ static struct conn *conn(uint32_t i)
 static enum input_result add(struct conn *c, const char *text, bool first, bool last,
                              struct message *out)
 {
-    struct ws_piece piece = { .bytes = slice_text(text), .opcode = WS_TEXT, .first = first,
-                              .last = last };
+    struct ws_piece piece = {
+        .bytes = slice_text(text), .opcode = WS_TEXT, .first = first, .last = last
+    };
 
     return input_add(&hub, c, &piece, out);
 }

@@ -66,7 +66,7 @@ static void test_equal_hashes_are_told_apart_by_namespace_and_name(void **state)
     (void)state;
     room[0] = room_ref(&rooms, 9, 1, slice_text("a"));
     room[1] = room_ref(&rooms, 9, 2, slice_text("a"));
-    room[2] = room_ref(&rooms, 9, 1, whole); /* the namespace as a whole, and ... */
+    room[2] = room_ref(&rooms, 9, 1, whole);          /* the namespace as a whole, and ... */
     room[3] = room_ref(&rooms, 9, 1, slice_text("")); /* ... a room without a name */
     for (uint32_t i = 0; i < 4; i++)
         for (uint32_t k = 0; k < i; k++)
@@ -127,8 +127,8 @@ static void test_thousands_of_rooms_are_all_found_while_tables_grow(void **state
         for (uint32_t i = 0; i < 5000; i++) {
             struct slice s = slice_of(name, (uint32_t)snprintf(name, sizeof name, "r%u", i));
 
-            assert_int_equal(
-                room_find(&rooms, (uint64_t)i % 1000 * 0x9e3779b97f4a7c15u, 0, s), index[i]);
+            assert_int_equal(room_find(&rooms, (uint64_t)i % 1000 * 0x9e3779b97f4a7c15u, 0, s),
+                             index[i]);
         }
         for (uint32_t i = 0; i < 5000; i++)
             room_unref(&rooms, index[(i * 7u + 3) % 5000]);

@@ -9,10 +9,10 @@
 
 #include <cmocka.h>
 
-#define SOCKS    24
-#define ROOMS    10
-#define NSPS     2
-#define KEY      (fixture.master.header->hash_key)
+#define SOCKS 24
+#define ROOMS 10
+#define NSPS  2
+#define KEY   (fixture.master.header->hash_key)
 
 static struct shm_fixture fixture;
 static struct rooms rooms;
