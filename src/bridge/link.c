@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <hiredis/hiredis.h>
+#include <hiredis/sds.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -28,6 +29,7 @@
 #define CONNECT_MS       5000
 #define READ_BYTES       65536
 #define READS_PER_TURN   16
+#define READER_DOUBLES_FROM (1u << 20)
 
 void link_init(struct link *l, const struct config_redis *redis, const char *name, bool subscriber)
 {
@@ -285,6 +287,22 @@ void link_replies(struct link *l, uint64_t now_ms, link_on_reply on_reply, void 
     }
 }
 
+/* The reader's buffer grows by 1 MB at a time, and each step copies all of it: a large message would cost its length squared. Doubled, it does not. False: out
+ * of memory, nothing changed. */
+static bool make_room(redisReader *reader, size_t n)
+{
+    size_t n_bytes = sdslen(reader->buf);
+    sds buf;
+
+    if (n_bytes < READER_DOUBLES_FROM || sdsavail(reader->buf) >= n)
+        return true;
+    buf = sdsMakeRoomFor(reader->buf, n_bytes);
+    if (buf == NULL)
+        return false;
+    reader->buf = buf;
+    return true;
+}
+
 static void read_socket(struct link *l, uint64_t now_ms)
 {
     static char bytes[READ_BYTES];
@@ -301,7 +319,8 @@ static void read_socket(struct link *l, uint64_t now_ms)
         }
         l->_heard_at_ms = now_ms;
         l->_pinged_at_ms = 0;
-        if (reader->len > LINK_REPLY_MAX || redisReaderFeed(reader, bytes, (size_t)n) != REDIS_OK) {
+        if (reader->len > LINK_REPLY_MAX || !make_room(reader, (size_t)n) ||
+            redisReaderFeed(reader, bytes, (size_t)n) != REDIS_OK) {
             fail(l, now_ms, "reply too large");
             return;
         }

@@ -275,7 +275,7 @@ out:
 
 int region_open(struct region *r, int fd, uint32_t self, const int bells[PEAL_SLOTS_ALL])
 {
-    struct layout l;
+    struct layout l = { 0 };
     int error;
 
     region_blank(r);

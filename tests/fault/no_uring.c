@@ -14,7 +14,7 @@
 
 /* The numbers of x86-64 and of everything younger; the three are neighbours. */
 #define FIRST SYS_io_uring_setup
-#define LAST SYS_io_uring_register
+#define LAST  SYS_io_uring_register
 
 static int refuse_io_uring(void)
 {

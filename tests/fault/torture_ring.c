@@ -32,7 +32,7 @@
 #include "lib/shm_fixture.h"
 
 static bool rings_at_holes = true;
-static void on_moment(int moment);
+static void on_moment(int which);
 #define RING_MOMENT(what)   on_moment(what)
 #define RING_BELLS_AT_HOLES rings_at_holes
 
