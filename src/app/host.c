@@ -12,6 +12,7 @@
 #include "shm/atomic.h"
 
 #define NAMES_MAX 1024
+#define REPLY_SMALL_BYTES 1024 /* acknowledgements up to about 400 bytes: on the stack */
 
 static struct slice slice_from(struct peal_text t)
 {
@@ -284,7 +285,8 @@ enum peal_result peal_reply(struct peal_host *host, peal_socket socket, peal_ack
     struct hub *h = host->hub;
     struct sock *k = host_sock(host, socket);
     struct slice nsp;
-    uint8_t *frame;
+    uint8_t small[REPLY_SMALL_BYTES];
+    uint8_t *frame = small;
     char *packet;
     size_t max;
     uint32_t at;
@@ -295,7 +297,8 @@ enum peal_result peal_reply(struct peal_host *host, peal_socket socket, peal_ack
         return PEAL_OK;
     nsp = namespace_name(&h->region, k->nsp);
     max = SIO_HEADER_MAX + (size_t)nsp.n_bytes + json.n_bytes;
-    frame = malloc(WS_HEADER_MAX + 2 * max);
+    if (WS_HEADER_MAX + 2 * max > sizeof small)
+        frame = malloc(WS_HEADER_MAX + 2 * max);
     if (frame == NULL)
         return PEAL_FULL;
     packet = (char *)frame + WS_HEADER_MAX + max;
@@ -303,7 +306,8 @@ enum peal_result peal_reply(struct peal_host *host, peal_socket socket, peal_ack
     memcpy(packet + at, json.bytes, json.n_bytes);
     at = client_frame_text(frame, packet, at + json.n_bytes);
     client_send_later(h, conn_at(&h->conns, k->conn), frame, at, false);
-    free(frame);
+    if (frame != small)
+        free(frame);
     return PEAL_OK;
 }
 

@@ -22,13 +22,13 @@
 
 #include "base/log.h"
 
-#define BACKOFF_FIRST_MS 100
-#define BACKOFF_MAX_MS   5000
-#define SILENT_MS        5000 /* then a PING */
-#define DEAF_MS          5000 /* and no answer for that long: made anew */
-#define CONNECT_MS       5000
-#define READ_BYTES       65536
-#define READS_PER_TURN   16
+#define BACKOFF_FIRST_MS    100
+#define BACKOFF_MAX_MS      5000
+#define SILENT_MS           5000 /* then a PING */
+#define DEAF_MS             5000 /* and no answer for that long: made anew */
+#define CONNECT_MS          5000
+#define READ_BYTES          65536
+#define READS_PER_TURN      16
 #define READER_DOUBLES_FROM (1u << 20)
 
 void link_init(struct link *l, const struct config_redis *redis, const char *name, bool subscriber)

@@ -95,8 +95,10 @@ void outqs_free(struct outqs *qs)
 {
     if (qs == NULL)
         return;
-    while (qs->queues != NULL)
+    while (qs->queues != NULL) {
+        assert(qs->queues->prev == NULL); /* the first one: freeing it moves `queues` on */
         outq_free(qs, qs->queues);
+    }
     drop_spare(qs);
     free(qs);
 }

@@ -129,7 +129,7 @@ static bool take_names(const struct field *f, bool or_one, struct msgpack_sink *
     *n_names = 0;
     if (is_absent(f))
         return true;
-    if (0)
+    if (f->kind != JSON_ARRAY && !or_one)
         return false;
     slots = msgpack_sink_reserve(
         sink, sizeof *slots * (uint64_t)(f->kind == JSON_ARRAY ? count_items(f->value) : 1));

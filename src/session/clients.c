@@ -168,11 +168,8 @@ void clients_run_deferred(struct hub *h, uint64_t position)
     struct deferred_item *due;
 
     while ((due = deferred_due(&h->deferred, position)) != NULL) {
-        struct deferred_item item = *due;
-
+        run(h, due);
         deferred_pop(&h->deferred);
-        run(h, &item);
-        free(item.bytes);
     }
 }
 

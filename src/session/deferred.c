@@ -9,12 +9,14 @@ int deferred_init(struct deferred *d, uint32_t max)
 {
     *d = (struct deferred){ .max = max };
     d->items = calloc(max, sizeof *d->items);
-    return d->items == NULL ? -ENOMEM : 0;
+    d->small = calloc(max, sizeof *d->small);
+    return d->items == NULL || d->small == NULL ? -ENOMEM : 0;
 }
 
 void deferred_destroy(struct deferred *d)
 {
     free(d->items);
+    free(d->small);
 }
 
 bool deferred_room(const struct deferred *d, uint32_t n)
@@ -24,14 +26,15 @@ bool deferred_room(const struct deferred *d, uint32_t n)
 
 bool deferred_push(struct deferred *d, const struct deferred_item *item)
 {
-    struct deferred_item *to = &d->items[(d->head + d->n) % d->max];
+    uint32_t place = (d->head + d->n) % d->max;
+    struct deferred_item *to = &d->items[place];
 
     assert(d->n < d->max);
     assert(d->n == 0 || d->items[(d->head + d->n - 1) % d->max].position <= item->position);
     *to = *item;
     to->bytes = NULL;
     if (item->n_bytes > 0) {
-        to->bytes = malloc(item->n_bytes);
+        to->bytes = item->n_bytes <= DEFERRED_SMALL_BYTES ? d->small[place] : malloc(item->n_bytes);
         if (to->bytes == NULL)
             return false;
         memcpy(to->bytes, item->bytes, item->n_bytes);
@@ -50,6 +53,8 @@ struct deferred_item *deferred_due(struct deferred *d, uint64_t position)
 void deferred_pop(struct deferred *d)
 {
     assert(d->n > 0);
+    if (d->items[d->head].n_bytes > DEFERRED_SMALL_BYTES)
+        free(d->items[d->head].bytes);
     d->items[d->head].bytes = NULL;
     d->head = (d->head + 1) % d->max;
     d->n--;

@@ -20,11 +20,14 @@ struct deferred_item {
     uint32_t sock_generation;
     uint32_t room;
     uint32_t n_bytes;
-    uint8_t *bytes; /* owned by the list */
+    uint8_t *bytes; /* the list's own copy: in `small`, or allocated */
     uint8_t kind;   /* enum deferred_kind */
 };
 
+#define DEFERRED_SMALL_BYTES 64 /* what nearly every acknowledgement fits into: no allocation */
+
 struct deferred {
+    uint8_t (*small)[DEFERRED_SMALL_BYTES]; /* [max]: one for each place in the ring */
     struct deferred_item *items; /* [max], a ring */
     uint32_t head;
     uint32_t n;
@@ -41,7 +44,8 @@ bool deferred_room(const struct deferred *d, uint32_t n);
  * its connection, which the caller ends. */
 MUST_USE bool deferred_push(struct deferred *d, const struct deferred_item *item);
 
-/* The first item that is due when everything before `position` has been taken in; NULL: none. deferred_pop takes it off (the caller frees bytes). */
+/* The first item that is due when everything before `position` has been taken in; NULL: none.
+ * Valid until deferred_pop, which takes it off and frees its bytes; nothing may be pushed between. */
 struct deferred_item *deferred_due(struct deferred *d, uint64_t position);
 void deferred_pop(struct deferred *d);
 

@@ -88,6 +88,7 @@ static enum ring_result append(struct hub *h, const struct record_spec *spec, co
     ring_commit(&h->ring, at, n_bytes);
     assert(valid);
     publish_target(&h->ring, &view, h->config->redis.enabled);
+    h->n_appended++;
     h->last_append = at + (n_bytes + RING_UNIT_BYTES - 1) / RING_UNIT_BYTES;
     count_add(h->row, COUNT_RING_RECORDS, 1);
     return RING_OK;

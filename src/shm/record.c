@@ -352,8 +352,9 @@ bool record_view(struct record_view *out, const uint8_t *record, uint32_t n_byte
     if (n_bytes < sizeof *h || !header_ok(h, n_bytes))
         return false;
     out->header = h;
-    if (h->kind ==
-        RECORD_VOID) /* what a dead producer left behind its header is nobody's business */
+    out->_names = out->_parts = names;
+    /* What a dead producer left behind its header is nobody's business. */
+    if (h->kind == RECORD_VOID)
         return (h->n_nsp_bytes | h->n_rooms | h->n_except | h->n_args | h->n_parts) == 0 &&
                h->names_bytes == 0;
     frames_at = sizeof *h + (uint64_t)h->names_bytes + pad8(h->n_parts * sizeof(struct part_entry));
@@ -384,6 +385,7 @@ struct record_names record_names_open(const struct record_view *v, enum record_l
     const uint16_t counts[3] = { v->header->n_rooms, v->header->n_except, v->header->n_args };
     struct record_names it = { v->_names, 0 };
 
+    assert(list <= RECORD_ARGS);
     for (uint32_t before = 0; before < (uint32_t)list; before++) {
         struct slice name;
         uint64_t hash;

@@ -500,6 +500,8 @@ static uint32_t rest_ms(struct worker *w, bool caught_up, bool sent)
                                                                            : h->now_ms);
     if (!caught_up || !sent || h->n_condemned > 0)
         return 0;
+    if (waits_for_room && h->n_appended >= RING_TURN_COMMITS_MAX)
+        return 0; /* not the ring was full, but the turn */
     if (wait > second)
         wait = (uint32_t)second;
     if (outqs_count(h->outqs) > 0 || inputs_bytes(h) > 0)
@@ -522,6 +524,7 @@ static void worker_turn(struct worker *w, uint32_t *wait)
     bool sent;
 
     ring_unpark(&h->ring);
+    h->n_appended = 0;
     read_clock(h);
     began_us = h->now_us;
     shm_store_u64(&h->slot->progress, h->slot->progress + 1);

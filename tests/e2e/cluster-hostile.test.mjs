@@ -161,12 +161,13 @@ test('a giant is dropped as too big, a large one comes', async (t) => {
   assert.equal(event, 'large');
   assert.ok(bytes.equals(Buffer.alloc(4 << 20, 7)));
   const tooBig = async () => (await host.peal.metrics()).get('peal_redis_dropped_total', { reason: 'too_big' });
-  const before = await tooBig();
+  const [before, total] = [await tooBig(), await host.dropped()];
   await host.pub.publish('socket.io#/#', broadcast({ data: ['giant', Buffer.alloc(20 << 20, 7)] }));
   await host.stillWell('20 MB');
   await host.pub.publish('socket.io#/#', broadcast({ data: ['giant', Array.from({ length: 5000 }, (_, i) => Buffer.from([i & 255]))] }));
   await host.stillWell('5000 attachments');
-  assert.equal(await tooBig(), before + 2);
+  assert.equal(await tooBig(), before + 1);
+  assert.equal(await host.dropped(), total + 2);
 
   // Redis itself ends a subscriber for whom more than 32 MB wait: Peal comes back.
   await host.pub.publish('socket.io#/#', broadcast({ data: ['giant', Buffer.alloc(40 << 20, 7)] }));

@@ -274,6 +274,7 @@ async function queries(t, { peals, nodes, control, servers }) {
     assert.equal(first, null, 'the stopped worker was waited for');
     assert.ok(answer.took < PROMPT, `${query} took ${answer.took}`);
     await waitFor(() => workersOf(peals[0]).filter(({ pid }) => pid !== victim.pid).length === 2, { what: 'the worker again' });
+    await waitFor(async () => (await peals[0].api('workers')).workers.every(({ state }) => state === 'live'), { what: 'both workers live' });
     await sleep(50);
     const left = alive.filter((client) => client.connected);
     assert.ok(left.length >= 4 && left.length <= alive.length, `${left.length} of ${alive.length} clients left`);

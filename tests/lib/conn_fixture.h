@@ -30,7 +30,6 @@ struct conn_fixture {
     uint16_t hoarded[64];
     uint32_t n_hoarded;
     uint32_t n_stale; /* events of connections that were not there any more */
-    uint32_t n_starved;
     void (*writable)(void *context, struct conn *c);
     void *context;
 };
@@ -111,7 +110,6 @@ static inline void conn_fixture_event(struct conn_fixture *f, const struct loop_
             f->writable(f->context, c);
     } else if (current && (op == CONN_OP_CANCEL || op == CONN_OP_CLOSE))
         (void)conn_op_done(&f->conns, c, op);
-    f->n_starved += op == CONN_OP_RECV && event->result == -ENOBUFS;
     if (event->has_buffer && f->hoard)
         f->hoarded[f->n_hoarded++] = event->buffer;
     else if (event->has_buffer)

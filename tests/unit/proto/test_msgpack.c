@@ -167,6 +167,29 @@ static void test_dates_are_iso_texts(void **state)
     assert_bad("c70bff0000000000000000000000"); /* eleven bytes */
 }
 
+static void test_every_day_of_four_centuries_is_that_of_the_c_library(void **state)
+{
+    (void)state;
+    for (int64_t day = -73000; day < 73200; day++) {
+        struct msgpack_sink in = msgpack_sink_of(bytes_of_hex, sizeof bytes_of_hex);
+        struct msgpack_sink sink;
+        time_t seconds = (time_t)(day * 86400 + 86399);
+        char want[40];
+        struct tm tm;
+
+        msgpack_put_bytes(&in, slice_of("\xd7", 2)); /* the literal's NUL is the type */
+        for (int shift = 56; shift >= 0; shift -= 8) {
+            char byte = (char)((uint64_t)(seconds * 1000 + 999) >> shift);
+
+            msgpack_put_bytes(&in, slice_of(&byte, 1));
+        }
+        assert_non_null(gmtime_r(&seconds, &tm));
+        assert_true(strftime(want, sizeof want, "\"%Y-%m-%dT%H:%M:%S.999Z\"", &tm) > 0);
+        assert_int_equal(decode(msgpack_sink_slice(&in, 0), &sink), MSGPACK_OK);
+        assert_slice(text.json, want);
+    }
+}
+
 static void test_other_ext_is_a_pair(void **state)
 {
     (void)state;
@@ -240,6 +263,20 @@ static void test_lengths_beyond_the_input_are_refused(void **state)
 
         assert_bad(bombs[i]);
         assert_false(msgpack_skip(&bytes));
+    }
+}
+
+static void test_a_head_that_announces_more_than_is_left_is_refused_at_once(void **state)
+{
+    static const char *const more[] = { "9201", "dc000201", "dd0000000201", "8201c001",
+                                        "de00010a" };
+
+    (void)state;
+    for (uint32_t i = 0; i < sizeof more / sizeof more[0]; i++) {
+        struct slice bytes = unhex(more[i]);
+        struct msgpack_value value;
+
+        assert_false(msgpack_read(&bytes, &value));
     }
 }
 
@@ -593,10 +630,12 @@ int main(void)
         cmocka_unit_test(test_keys_that_are_no_strings_become_their_text),
         cmocka_unit_test(test_undefined_is_null_in_arrays_and_leaves_a_member_out),
         cmocka_unit_test(test_dates_are_iso_texts),
+        cmocka_unit_test(test_every_day_of_four_centuries_is_that_of_the_c_library),
         cmocka_unit_test(test_other_ext_is_a_pair),
         cmocka_unit_test(test_binary_becomes_placeholders_in_depth_first_order),
         cmocka_unit_test(test_bytes_that_are_no_utf8_become_replacement_characters),
         cmocka_unit_test(test_lengths_beyond_the_input_are_refused),
+        cmocka_unit_test(test_a_head_that_announces_more_than_is_left_is_refused_at_once),
         cmocka_unit_test(test_nested_length_bombs_cost_no_more_than_their_bytes),
         cmocka_unit_test(test_depth_is_that_of_the_json_text),
         cmocka_unit_test(test_attachments_are_bounded),

@@ -21,10 +21,8 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    while (list.n > 0) {
-        free(list.items[list.head].bytes);
+    while (list.n > 0)
         deferred_pop(&list);
-    }
     deferred_destroy(&list);
     return 0;
 }
@@ -46,7 +44,6 @@ static void pop(uint64_t position, const char *text)
     assert_int_equal(item->position, position);
     assert_int_equal(item->n_bytes, strlen(text));
     assert_memory_equal(item->bytes, text, item->n_bytes);
-    free(item->bytes);
     deferred_pop(&list);
 }
 

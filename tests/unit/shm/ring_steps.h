@@ -101,7 +101,7 @@ static inline void fill_to(struct ring *ring, uint64_t position)
 
 static inline enum ring_result try(struct ring *ring, uint32_t n_units)
 {
-    uint64_t at;
+    uint64_t at = 0;
 
     return ring_reserve(ring, n_units * UNIT, &at);
 }

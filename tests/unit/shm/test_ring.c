@@ -25,7 +25,7 @@ static void test_a_length_that_fills_no_unit_takes_it_whole(void **state)
 {
     struct record_header header = { .n_bytes = 65, .kind = RECORD_GONE };
     uint32_t n_units;
-    uint64_t at;
+    uint64_t at = 0;
 
     (void)state;
     assert_int_equal(ring_reserve(&w0, 65, &at), RING_OK);
@@ -37,7 +37,7 @@ static void test_a_length_that_fills_no_unit_takes_it_whole(void **state)
 
 static void test_a_record_that_wraps_is_contiguous(void **state)
 {
-    uint64_t at;
+    uint64_t at = 0;
     uint32_t n_units;
     const uint8_t *record;
 
@@ -183,7 +183,7 @@ static void test_a_floor_found_while_a_consumer_came_is_not_beyond_it(void **sta
 
 static void test_a_bridge_that_was_overtaken_does_not_gate_until_it_rejoins(void **state)
 {
-    uint64_t at;
+    uint64_t at = 0;
 
     (void)state;
     add(&bridge);
@@ -211,7 +211,7 @@ static enum ring_history copy(const struct ring *ring, uint64_t position, uint32
 
 static void test_history_is_readable_until_it_is_overwritten(void **state)
 {
-    uint64_t at;
+    uint64_t at = 0;
     uint32_t n = 0;
 
     (void)state;

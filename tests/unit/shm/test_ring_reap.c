@@ -64,7 +64,7 @@ static void test_who_dies_after_committing_leaves_its_record(void **state)
 static void test_a_hole_is_voided_with_the_length_that_was_reserved(void **state)
 {
     bool voided;
-    uint64_t at;
+    uint64_t at = 0;
 
     (void)state;
     (void)append(&w1, 1);
@@ -92,7 +92,7 @@ static void test_a_hole_at_the_tail_is_voided(void **state)
 static void test_of_two_dead_with_one_intent_the_boundary_decides(void **state)
 {
     bool voided;
-    uint64_t at;
+    uint64_t at = 0;
 
     (void)state;
     /* w1 reserved 2, w0 tried 5 at the same tail: the end of the 2 is the tail. */
