@@ -154,12 +154,9 @@ void conn_pause(struct conn *c)
     c->flags |= CONN_PAUSED;
 }
 
-void conn_resume(struct conns *cs, struct conn *c)
+void conn_resume(struct conn *c)
 {
-    if ((c->flags & CONN_PAUSED) == 0)
-        return;
     c->flags &= (uint16_t)~CONN_PAUSED;
-    conn_read_next(cs, c);
 }
 
 void conn_feed_starved(struct conns *cs)

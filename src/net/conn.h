@@ -127,7 +127,9 @@ void conn_on_poll(struct conns *cs, struct conn *c, const struct loop_event *eve
 MUST_USE bool conn_on_received(struct conns *cs, struct conn *c, const struct loop_event *event);
 void conn_read_next(struct conns *cs, struct conn *c); /* after the bytes were taken */
 void conn_pause(struct conn *c);
-void conn_resume(struct conns *cs, struct conn *c);
+void conn_resume(
+    struct conn
+        *c); /* may be read again; conn_read_next asks for it, once what had to wait is through */
 void conn_feed_starved(struct conns *cs); /* receive buffers have come back */
 
 /* Asks for one CONN_OP_WRITABLE event, if none is asked for yet. */

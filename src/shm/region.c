@@ -109,6 +109,14 @@ void region_bytes(const struct config *config, uint64_t bytes[2])
     bytes[1] = l.bytes - l.commits;
 }
 
+static bool map_part(int fd, uint8_t *at, uint64_t offset, uint64_t bytes, int flags)
+{
+    const void *mapped =
+        mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | flags, fd, (off_t)offset);
+
+    return mapped != MAP_FAILED;
+}
+
 /* Maps the file and the payload behind it once more. Address space is reserved first, so that the
  * fixed mappings replace our own only. */
 static int map_region(struct region *r, const struct layout *l)
@@ -120,14 +128,9 @@ static int map_region(struct region *r, const struct layout *l)
 
     if (base == MAP_FAILED)
         return -errno;
-    if (mmap(base, l->commits, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, r->fd, 0) ==
-        MAP_FAILED)
-        goto failed;
-    if (mmap(base + l->commits, l->bytes - l->commits, PROT_READ | PROT_WRITE,
-             MAP_SHARED | MAP_FIXED | MAP_POPULATE, r->fd, (off_t)l->commits) == MAP_FAILED)
-        goto failed;
-    if (mmap(base + l->bytes, ring_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, r->fd,
-             (off_t)l->payload) == MAP_FAILED)
+    if (!map_part(r->fd, base, 0, l->commits, 0) ||
+        !map_part(r->fd, base + l->commits, l->commits, l->bytes - l->commits, MAP_POPULATE) ||
+        !map_part(r->fd, base + l->bytes, l->payload, ring_bytes, 0))
         goto failed;
     r->header = (struct shm_header *)base;
     r->config = (const struct config *)(base + l->config);

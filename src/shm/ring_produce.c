@@ -7,9 +7,9 @@
  * Invariant: tail <= floor + units. The floor is the least of: the cursors that gate, the
  *            beginnings of reservations under way, the tail. So nothing is overwritten that a
  *            gating consumer needs, and no hole is ever lapped, even while no consumer lives.
- * Caching:   a floor that was found once is good for ever. What it is the least of only grows: a cursor
- *            never goes back, and whatever begins later begins at a later tail: a reservation, and a
- *            consumer that the master adds, for it begins at the tail as of after it gates
+ * Caching:   a floor that was found once is good for ever. What it is the least of only grows: a
+ *            cursor never goes back, and whatever begins later begins at a later tail: a
+ *            reservation, and a consumer that the master adds, for it begins at the tail as of after it gates
  *            (ring_consumer_add). A cached floor may be too low, never too high, so it is looked up
  *            anew only when it is not enough: once per lap while consumers keep up.
  * Overtaken: a consumer more than a whole ring behind the tail does not gate: that can only be a
@@ -83,8 +83,8 @@ static uint64_t intents_least(const struct ring *ring, uint64_t least, uint64_t 
     return least;
 }
 
-/* `tail` was read before, and is an upper bound: a consumer that begins to gate behind our back does
- * so at a later tail (ring_consumer_add), so it cannot stand below what is found without it. */
+/* `tail` was read before, and is an upper bound: a consumer that begins to gate behind our back
+ * does so at a later tail (ring_consumer_add): it cannot stand below what is found without it. */
 static uint64_t floor_look(const struct ring *ring, uint64_t tail)
 {
     /* Acquire: the mask before the cursors. */

@@ -299,6 +299,7 @@ static void on_received(struct worker *w, struct conn *c, const struct loop_even
         return;
     }
     assert(event->has_buffer);
+    assert((c->flags & CONN_PAUSED) == 0); /* its bytes would have nowhere to go */
     bytes = slice_of(loop_buffer(h->loop, event->buffer), (uint32_t)event->result);
     count_add(h->row, COUNT_BYTES_RECEIVED, bytes.n_bytes);
     switch ((enum conn_state)c->state) {
@@ -334,9 +335,10 @@ static void retry_stalled(struct worker *w)
         c->flags &= (uint16_t)~CONN_RETRY;
         if (c->state == CONN_HTTP) {
             rest = input_take_head(h, c);
-            conn_resume(&h->conns, c);
+            conn_resume(c);
             on_http_bytes(w, c, rest);
             free((void *)(uintptr_t)rest.bytes);
+            conn_read_next(&h->conns, c);
             continue;
         }
         if (c->state != CONN_OPEN || !input_stalled(h, c, &m))
@@ -348,10 +350,12 @@ static void retry_stalled(struct worker *w)
         if (c->state != CONN_OPEN)
             continue;
         rest = input_unstall(h, c);
-        conn_resume(&h->conns, c);
+        conn_resume(c);
         if (rest.n_bytes > 0)
             on_ws_bytes(w, c, rest);
         free((void *)(uintptr_t)rest.bytes);
+        /* only now: a receive in flight while what is left here has to wait again would lose its bytes */
+        conn_read_next(&h->conns, c);
     }
 }
 

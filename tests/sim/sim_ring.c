@@ -1,12 +1,14 @@
 /* sim_ring.c: several ring participants in one process under a seeded scheduler.
  *
- * Each participant is a small state machine that calls the real functions, one call a step. At the moments inside of them
- * (ring_internal.h) others take steps, or the participant is killed. The master reaps in the design's order, one step at a
- * time. A ledger in order of position says what must be read: checked are that no record is torn, lost or repeated, that all
- * walk the same order, that a gating consumer is never overtaken, that history says what is true, and, whenever all has come
- * to rest, that nobody sleeps with something for it or more than a quarter of the ring behind.
+ * Each participant is a small state machine that calls the real functions, one call a step. At the
+ * moments inside of them (ring_internal.h) others take steps, or the participant is killed. The
+ * master reaps in the design's order, one step at a time. A ledger in order of position says what
+ * must be read: checked are that no record is torn, lost or repeated, that all walk the same order,
+ * that a gating consumer is never overtaken, that history says what is true, and, whenever all has
+ * come to rest, that nobody sleeps with something for it or more than a quarter of the ring behind.
  *
- *     sim_ring [SEEDS [FIRST]]        default 60 seeds from 1; with PEAL_SOAK 3000. A failure prints its seed
+ *     sim_ring [SEEDS [FIRST]]        default 60 seeds from 1; with PEAL_SOAK 3000. A failure
+ *     prints its seed
  *
  * @test soak-too timeout=300 */
 #include <setjmp.h>
@@ -89,7 +91,8 @@ static uint32_t dice(uint32_t n) /* xorshift64* */
     return (uint32_t)((random_state * 0x2545f4914f6cdd1dull) >> 33) % n;
 }
 
-/* Every death rings everybody, which hides bells that were lost: a third of the seeds has no deaths, a third few. */
+/* Every death rings everybody, which hides bells that were lost: a third of the seeds has no
+ * deaths, a third few. */
 static bool dies(uint32_t odds)
 {
     return seed % 3 != 0 && dice(seed % 3 == 1 ? odds : odds * 10) == 0;
@@ -426,7 +429,8 @@ static struct actor *other_at_leisure(const struct actor *not_this)
     return NULL;
 }
 
-/* `a` has stored its intent. Another reserves at the same tail, and both are killed: which length was reserved? */
+/* `a` has stored its intent. Another reserves at the same tail, and both are killed: which length
+ * was reserved? */
 static void two_die_with_one_intent(struct actor *a)
 {
     struct actor *other = other_at_leisure(NULL);
@@ -444,8 +448,9 @@ static void two_die_with_one_intent(struct actor *a)
     longjmp(a->killed, 1);
 }
 
-/* Somebody is about to say that it waits at the tail. One reserves there; another behind it, commits, and rings nobody, for nobody
- * is parked yet. So the first must ring whoever waits there, whomever its own record is for. */
+/* Somebody is about to say that it waits at the tail. One reserves there; another behind it,
+ * commits, and rings nobody, for nobody is parked yet. So the first must ring whoever waits there,
+ * whomever its own record is for. */
 static void two_overtake_the_parking(struct actor *a)
 {
     struct actor *first = other_at_leisure(NULL);

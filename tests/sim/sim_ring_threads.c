@@ -1,13 +1,15 @@
-/* sim_ring_threads.c: threads as participants of one ring, with views of their own on the same words, so that ThreadSanitizer
- * sees every word that two of them touch without an order.
+/* sim_ring_threads.c: threads as participants of one ring, with views of their own on the same
+ * words, so that ThreadSanitizer sees every word that two of them touch without an order.
  *
- *     slot 0     survives; appends and consumes, enters and leaves rooms, claims and releases sessions
+ *     slot 0     survives; appends and consumes; rooms and sessions come and go
  *     slot 1     survives; consumes what is all for it, and sleeps until it is rung
- *     slots 2,3  append and consume; now and then they end with an intent, with a hole, or in the middle of a record, as if killed
+ *     slots 2,3  append and consume; now and then they end with an intent, with a hole, or inside a
+ *                record, as if killed
  *     admin      appends, reads history, looks up sessions, adds up counters
- *     main       the master: reaps in the design's order (to have joined a thread is to know that it is dead), respawns
+ *     main       the master: reaps in the design's order and respawns; to have joined a thread is
+ *                to know that it is dead
  *
- *     sim_ring_threads [RECORDS [SEED]]      records of slot 0; default 20000, a fifth of it under ThreadSanitizer
+ *     sim_ring_threads [RECORDS [SEED]]     of slot 0: 20000, a fifth of it under ThreadSanitizer
  *
  * @test soak-too timeout=300 */
 #include <errno.h>

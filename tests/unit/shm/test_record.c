@@ -1,4 +1,5 @@
-/* test_record.c: what is written is read back, and hostile bytes are refused without a look outside. */
+/* test_record.c: what is written is read back, and hostile bytes are refused without a look
+ * outside. */
 #include "shm/record.c"
 
 #include <setjmp.h>
@@ -35,8 +36,7 @@ static uint8_t *written(const struct record_spec *spec, uint32_t *n)
 static void must_view(struct record_view *v, const uint8_t *record, uint32_t n)
 {
     if (!record_view(v, record, n)) {
-        print_error("a record of %u bytes is refused
-", n);
+        print_error("a record of %u bytes is refused\n", n);
         abort();
     }
 }

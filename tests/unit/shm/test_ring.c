@@ -7,7 +7,7 @@
 
 static void test_the_first_record_is_at_position_zero_and_zeroed_words_are_no_commits(void **state)
 {
-    uint32_t n_units;
+    uint32_t n_units = 0;
 
     (void)state;
     assert_null(ring_peek(&w1, 0, &n_units));
@@ -24,7 +24,7 @@ static void test_the_first_record_is_at_position_zero_and_zeroed_words_are_no_co
 static void test_a_length_that_fills_no_unit_takes_it_whole(void **state)
 {
     struct record_header header = { .n_bytes = 65, .kind = RECORD_GONE };
-    uint32_t n_units;
+    uint32_t n_units = 0;
     uint64_t at = 0;
 
     (void)state;
@@ -38,7 +38,7 @@ static void test_a_length_that_fills_no_unit_takes_it_whole(void **state)
 static void test_a_record_that_wraps_is_contiguous(void **state)
 {
     uint64_t at = 0;
-    uint32_t n_units;
+    uint32_t n_units = 0;
     const uint8_t *record;
 
     (void)state;
@@ -153,8 +153,8 @@ static void test_a_race_lost_to_the_last_room_is_full_and_leaves_no_intent(void 
     assert_true(w0.slot->intent_at == RING_NO_INTENT);
 }
 
-/* While a producer looks for the floor, knowing who gates: another comes, and those whom it knows walk
- * on, beyond where the new one stands. */
+/* While a producer looks for the floor, knowing who gates: another comes, and those whom it knows
+ * walk on, beyond where the new one stands. */
 static void a_consumer_comes_and_others_walk_on(void)
 {
     at_moment = NULL;
@@ -231,7 +231,7 @@ static void test_history_is_readable_until_it_is_overwritten(void **state)
 static void test_history_tells_a_hole_from_the_middle_of_a_record(void **state)
 {
     uint64_t first, hole;
-    uint32_t n;
+    uint32_t n = 0;
 
     (void)state;
     first = append(&w0, 4);
@@ -277,7 +277,7 @@ static void test_resync_finds_the_first_record_that_is_left(void **state)
 static void test_a_length_that_cannot_be_ends_the_process(void **state)
 {
     uint64_t at = append(&w0, 1);
-    uint32_t n_units;
+    uint32_t n_units = 0;
     int status;
     pid_t pid;
 

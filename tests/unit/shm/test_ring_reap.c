@@ -15,7 +15,7 @@ static void intend(struct ring *ring, uint64_t at, uint32_t n_units)
 
 static void assert_void(uint64_t at, uint32_t n_units)
 {
-    uint32_t n;
+    uint32_t n = 0;
     const uint8_t *record = ring_peek(&master, at, &n);
     struct record_view v;
 
@@ -50,7 +50,7 @@ static void test_who_dies_before_reserving_leaves_nothing(void **state)
 
 static void test_who_dies_after_committing_leaves_its_record(void **state)
 {
-    uint32_t n;
+    uint32_t n = 0;
     bool voided;
     uint64_t at = append(&w0, 3);
 
@@ -140,7 +140,7 @@ static void test_a_live_process_with_the_same_intent_is_waited_for_and_never_blo
 {
     bool voided;
     uint64_t at = reserve(&w1, 2);
-    uint32_t n;
+    uint32_t n = 0;
 
     (void)state;
     intend(&w0, at, 2);
