@@ -1,4 +1,4 @@
-// codec-differential.test.mjs: our MessagePack codec against notepack.io, value by value.   @test parallel timeout=120
+// codec-differential.test.mjs: our MessagePack codec against notepack.io, value by value.   @test no-asan parallel timeout=120
 //
 // Generated values go both ways through a small C program (tests/unit/proto/codec_driver.c) and through notepack.io with
 // what Socket.IO's parser does around it. CODEC_VALUES (10000; 2000 under a sanitizer) says how many, CODEC_SEED which; the seed is printed on failure.

@@ -1,4 +1,5 @@
 // fault.test.mjs: workers and the master die; what must not be lost is not lost.
+// @test no-asan timeout=300
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { rawConnect, slow, sleep, startPeal, test, waitFor, wsClient } from './lib/index.mjs';

@@ -1,4 +1,5 @@
 // slow.test.mjs: clients that stop reading cost bytes, not megabytes, and nobody else's time.
+// @test no-asan timeout=300
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { slow, startPeal, test, waitFor } from './lib/index.mjs';
