@@ -100,7 +100,8 @@ static void test_a_paused_connection_is_not_read_until_it_is_resumed(void **stat
     say(i, "later", 5);
     conn_fixture_settle(f);
     assert_int_equal(f->n_got[i], 0);
-    conn_resume(&f->conns, c);
+    conn_resume(c);
+    conn_read_next(&f->conns, c);
     conn_fixture_settle(f);
     assert_int_equal(f->n_got[i], 5);
 }
