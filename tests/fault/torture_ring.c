@@ -87,8 +87,7 @@ static const char *const when_names[WHENS] = {
 
 enum failure { FINE = 0, BROKEN = 9, NO_PROGRESS, SLEPT, WRONG_RECORD, TOO_SLOW };
 
-/* First without, and measured; then slot 2 is slow, so that the ring is full; then it may catch up.
- * */
+/* First without, and measured; then slot 2 is slow: the ring is full; then it may catch up. */
 enum crowd { MEASURED = 0, CROWDED, CROWD_OVER };
 
 /* What the processes tell each other beside the ring. */
