@@ -310,8 +310,8 @@ static void on_record(struct bridge *b, const struct record_view *view)
     }
 }
 
-/* True: nothing is left at `at`. */
-static bool walk(struct bridge *b)
+/* Takes in what is there, up to a budget; whether something is left shows when it parks. */
+static void walk(struct bridge *b)
 {
     for (uint32_t i = 0; i < RECORDS_PER_TURN; i++) {
         struct record_view view;
@@ -325,7 +325,7 @@ static bool walk(struct bridge *b)
             continue;
         }
         if (found == HISTORY_NOT_YET)
-            return true;
+            return;
         if (found == HISTORY_GONE) {
             count_add(b->row, COUNT_REDIS_DROPPED_LAPPED, 1);
             b->at = ring_resync(&b->ring, b->at);
@@ -337,7 +337,6 @@ static bool walk(struct bridge *b)
         if (record_view(&view, (const uint8_t *)b->record.bytes, n_bytes))
             on_record(b, &view);
     }
-    return false;
 }
 
 /* --- life --- */
@@ -395,8 +394,8 @@ static bool open_bridge(struct bridge *b, const struct child *child)
     ring_open(&b->ring, &b->region);
     b->at = shm_load_u64(&b->slot->cursor);
     b->now_ms = clock_ms();
-    link_init(&b->in, &b->config->redis, "subscriber", true);
-    link_init(&b->out, &b->config->redis, "publisher", false);
+    link_init(&b->in, &b->config->redis, "subscriber");
+    link_init(&b->out, &b->config->redis, "publisher");
     if (bridge_room(&b->record, 65536) == NULL)
         return false;
     open_namespaces(b);
@@ -456,7 +455,7 @@ static void turn(struct bridge *b, int signal_fd)
     }
     (void)link_on_events(&b->out, fds[P_OUT].revents, true, b->now_ms, on_publisher_reply, b);
     ring_bells(&b->ring);
-    (void)walk(b); /* whether something is left shows when it parks */
+    walk(b);
     query_expire(b);
     ring_bells(&b->ring);
     link_flush(&b->in, b->now_ms);

@@ -31,9 +31,9 @@
 #define READS_PER_TURN      16
 #define READER_DOUBLES_FROM (1u << 20)
 
-void link_init(struct link *l, const struct config_redis *redis, const char *name, bool subscriber)
+void link_init(struct link *l, const struct config_redis *redis, const char *name)
 {
-    *l = (struct link){ .redis = redis, .name = name, .fd = -1, .subscriber = subscriber };
+    *l = (struct link){ .redis = redis, .name = name, .fd = -1 };
 }
 
 static void drop(struct link *l)

@@ -14,7 +14,6 @@ struct link {
     const char *name; /* for the log */
     int fd;           /* -1: none */
     uint8_t state;    /* enum link_state */
-    bool subscriber;  /* a PING is answered by an array there */
     void *_reader;
     char *_out; /* bytes to be written */
     uint32_t _n_out, _out_at, _out_max;
@@ -31,7 +30,7 @@ struct link {
 /* Called for each reply of an established connection. The reply is freed by the caller. False: stop for now, keep the rest. */
 typedef bool (*link_on_reply)(void *context, struct redisReply *reply);
 
-void link_init(struct link *l, const struct config_redis *redis, const char *name, bool subscriber);
+void link_init(struct link *l, const struct config_redis *redis, const char *name);
 void link_close(struct link *l);
 
 /* Which poll(2) events it waits for; `fd` may be -1. */

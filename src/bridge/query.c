@@ -67,17 +67,18 @@ static void note_truncated(struct bridge *b, const struct bridge_query *q)
 
 static void answer_list(struct bridge *b, struct bridge_query *q, const struct bridge_namespace *n)
 {
+    struct adapter_answer list;
     struct msgpack_sink sink;
 
     if (bridge_room(&b->payload, (uint64_t)q->n_answer + 1024) == NULL)
         return; /* the asker runs into its timeout */
     sink = msgpack_sink_of(b->payload.bytes, b->payload.n_max);
-    msgpack_put_text(&sink, "{\"requestId\":");
-    msgpack_put_json_string(&sink, slice_of(q->request_id, q->n_request_id));
-    msgpack_put_text(&sink, q->type == ADAPTER_ALL_ROOMS ? ",\"rooms\":[" : ",\"sockets\":[");
-    if (q->n_answer > 0)
+    if (!adapter_answer_begin(&list, &sink, (enum adapter_type)q->type,
+                              slice_of(q->request_id, q->n_request_id)))
+        return;          /* cannot be: there is room for far more */
+    if (q->n_answer > 0) /* entries with their commas, as the workers wrote them */
         msgpack_put_bytes(&sink, slice_of(q->answer, q->n_answer));
-    msgpack_put_text(&sink, "]}");
+    adapter_answer_end(&list);
     if (q->truncated)
         note_truncated(b, q);
     (void)bridge_respond(b, n, msgpack_sink_slice(&sink, 0));

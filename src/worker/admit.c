@@ -3,11 +3,9 @@
  * max_pending bounds TCP sockets that are no clients. When it is reached, connections wait where they are (in the inbox, in the kernel's queue); only when
  * that has lasted for a second are they taken and refused: a burst is served late rather than not, and sockets that say nothing do not shut
  * others out for ever. */
-#include <errno.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/log.h"
 #include "shm/atomic.h"
 #include "worker/worker.h"
 

@@ -264,10 +264,11 @@ static void test_a_connection_becomes_only_what_the_drawing_allows(void **state)
     (void)state;
     for (uint32_t from = 0; from < CONN_STATES; from++)
         for (uint32_t to = 0; to < CONN_STATES; to++) {
-            struct conn c = { .state = (uint8_t)from };
+            static struct conn c; /* a cache line: the sanitizers' stacks do not align to it */
 
             if (allowed[from][to] != 'x')
                 continue;
+            c = (struct conn){ .state = (uint8_t)from };
             conn_become(&c, (enum conn_state)to);
             assert_int_equal(c.state, to);
         }
