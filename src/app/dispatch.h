@@ -22,7 +22,7 @@ MUST_USE enum dispatch_result dispatch_frame(struct peal_host *host, struct conn
 
 void dispatch_second(struct peal_host *host);
 
-/* For hub.socket_gone. */
-void dispatch_socket_gone(void *host, struct sock *k, enum close_reason reason);
+/* For hub.socket_gone; `context` is the struct peal_host. */
+void dispatch_socket_gone(void *context, struct sock *k, enum close_reason reason);
 
 #endif

@@ -11,7 +11,7 @@
 #include "session/emit.h"
 #include "shm/atomic.h"
 
-#define NAMES_MAX 1024
+#define NAMES_MAX         1024
 #define REPLY_SMALL_BYTES 1024 /* acknowledgements up to about 400 bytes: on the stack */
 
 static struct slice slice_from(struct peal_text t)

@@ -4,6 +4,7 @@
  * others' private rooms), event names that are reserved or no strings, names over 255 bytes. */
 #include "app/relay.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -146,6 +147,19 @@ static enum peal_result on_publish(struct peal_host *host, peal_socket socket,
     return result;
 }
 
+/* What follows the event's name. */
+static struct json_iter arguments(const struct peal_event *event)
+{
+    struct json_iter it = json_iter_open(slice_from(event->json));
+    struct slice key;
+    struct slice value;
+    enum json_kind kind;
+    bool named = json_iter_next(&it, &key, &value, &kind);
+
+    assert(named); /* what has no name does not decode */
+    return it;
+}
+
 static enum peal_result relay_event(struct peal_host *host, peal_socket socket,
                                     const struct peal_event *event, bool *handled)
 {
@@ -154,7 +168,7 @@ static enum peal_result relay_event(struct peal_host *host, peal_socket socket,
     struct peal_policy policy = peal_policy(host, socket);
     bool join = slice_is(slice_from(event->name), "join");
     bool leave = slice_is(slice_from(event->name), "leave");
-    struct json_iter it = json_iter_open(slice_from(event->json));
+    struct json_iter it = arguments(event);
     struct slice key;
     struct slice value;
     enum json_kind kind;
@@ -164,16 +178,14 @@ static enum peal_result relay_event(struct peal_host *host, peal_socket socket,
         *handled = false;
         return PEAL_OK;
     }
-    if ((join || leave) &&
-        !policy
-             .client_join) /* who was put into a room by a back end does not take itself out, either */
+    /* leaving, too: who was put into a room by a back end does not take itself out */
+    if ((join || leave) && !policy.client_join)
         return answer(host, socket, event->ack,
                       "joining and leaving are not allowed here (client_join = no)");
     if (!join && !leave && policy.client_publish == PEAL_PUBLISH_NONE)
         return answer(host, socket, event->ack,
                       "publishing is not allowed here (client_publish = none)");
-    if (!json_iter_next(&it, &key, &value, &kind) ||
-        !json_iter_next(&it, &key, &value, &kind)) /* the name, the rooms */
+    if (!json_iter_next(&it, &key, &value, &kind))
         return answer(host, socket, event->ack, "no room given");
     wrong = read_rooms(&rooms, value, kind, policy.max_rooms_per_socket);
     if (wrong != NULL)

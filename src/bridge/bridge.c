@@ -473,8 +473,10 @@ int bridge_main(const struct child *child)
     if (b == NULL)
         return 1;
     signal_fd = open_signals();
-    if (signal_fd < 0 || !open_bridge(b, child))
+    if (signal_fd < 0 || !open_bridge(b, child)) {
+        free(b);
         return 1;
+    }
     while (!b->stop)
         turn(b, signal_fd);
     /* what has been said already goes out; nothing new is */

@@ -28,7 +28,7 @@ struct deferred_item {
 
 struct deferred {
     uint8_t (*small)[DEFERRED_SMALL_BYTES]; /* [max]: one for each place in the ring */
-    struct deferred_item *items; /* [max], a ring */
+    struct deferred_item *items;            /* [max], a ring */
     uint32_t head;
     uint32_t n;
     uint32_t max;

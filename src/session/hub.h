@@ -59,7 +59,7 @@ struct hub {
     uint64_t random; /* state of a small generator: jitter, nothing secret */
     uint64_t
         walked; /* the ring up to here has been taken in; released (cursor) when the batch is through */
-    uint32_t n_appended;   /* records appended in this turn: RING_TURN_COMMITS_MAX ends it */
+    uint32_t n_appended;  /* records appended in this turn: RING_TURN_COMMITS_MAX ends it */
     uint64_t last_append; /* the end of this worker's last own record */
     uint32_t stamp;       /* of the record in hand */
     uint32_t n_clients;   /* connections that count */

@@ -207,8 +207,10 @@ static bool append(struct hub *h, struct conn_input *in, struct slice bytes, uin
 {
     if (!grow_message(h, in, bytes.n_bytes, limit))
         return false;
-    if (bytes.n_bytes > 0)
+    if (bytes.n_bytes > 0) {
+        assert(in->message != NULL);
         memcpy(in->message + in->n_message, bytes.bytes, bytes.n_bytes);
+    }
     in->n_message += bytes.n_bytes;
     if (in->started_ms == 0)
         in->started_ms = h->now_ms;

@@ -46,8 +46,10 @@ uint32_t room_find(const struct rooms *rs, uint64_t hash, uint16_t nsp, struct s
     for (uint32_t i = rs->buckets[bucket_of(rs, hash)]; i != 0; i = rs->rooms[i - 1].next) {
         const struct room *r = &rs->rooms[i - 1];
 
-        if (r->hash == hash && r->nsp == nsp && (r->name == NULL) == (name.bytes == NULL) &&
-            slice_equal(room_name(r), name))
+        if (r->hash != hash || r->nsp != nsp)
+            continue;
+        if (r->name == NULL || name.bytes == NULL ? r->name == name.bytes
+                                                  : slice_equal(room_name(r), name))
             return i - 1;
     }
     return ROOM_NONE;

@@ -23,6 +23,6 @@ MUST_USE bool select_next(struct hub *h, struct selection *s, struct room_member
 void select_close(struct hub *h, struct selection *s);
 
 /* The socket of this worker with that id (20 characters) in that namespace, or NULL. */
-struct sock *select_by_id(struct hub *h, struct slice id, uint16_t nsp);
+struct sock *select_by_id(struct hub *h, struct slice name, uint16_t nsp);
 
 #endif

@@ -243,8 +243,8 @@ static void serve_engine(struct worker *w, struct conn *c, const struct http_req
     bool upgrade = http_ws_check(r) != HTTP_WS_NOT_ASKED;
     char *handshake;
 
-    if (n < 0 || n != 9 ||
-        memcmp(transport, "websocket", 9) != 0) { /* the transports of this build */
+    /* the transports of this build */
+    if (n != 9 || memcmp(transport, "websocket", 9) != 0) {
         refuse_engine(w, c, r, 0, "Transport unknown");
         return;
     }
@@ -296,13 +296,14 @@ struct asked_rooms {
 static uint16_t add_room(const struct worker *w, struct asked_rooms *rooms, struct slice raw,
                          bool plus, const char **why)
 {
-    char *to = rooms->text[rooms->n];
+    char *to;
     int32_t n;
 
     if (rooms->n == ROOMS_PER_CLIENT_MAX || rooms->n >= w->hub.config->ws.max_rooms_per_socket) {
         *why = "too many rooms (max_rooms_per_socket)\n";
         return 400;
     }
+    to = rooms->text[rooms->n];
     n = http_percent_decode(raw, plus, to, NAME_BYTES_MAX);
     if (n <= 0) {
         *why = n == 0    ? "a room needs a name\n"

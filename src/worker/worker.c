@@ -58,9 +58,8 @@ static enum dispatch_result on_socketio_text(struct worker *w, struct conn *c, s
 {
     struct sio_packet packet;
 
-    if (input_expects(&w->hub, c) ||
-        !sio_decode(text,
-                    &packet)) { /* a text packet while attachments are missing; a parse error */
+    /* a text packet while attachments are missing; a parse error */
+    if (input_expects(&w->hub, c) || !sio_decode(text, &packet)) {
         close_quietly(w, c, CLOSE_FORCED_CLOSE);
         return DISPATCH_DONE;
     }

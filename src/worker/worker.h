@@ -35,7 +35,7 @@ struct worker {
     uint64_t queues_at_ms;
     uint64_t crowded_since_ms; /* max_pending reached: since when; 0: it is not */
     uint64_t ends_at_ms;       /* the process ends then at the latest; 0: it goes on */
-    uint32_t drain_at; /* the next connection that a drain looks at */
+    uint32_t drain_at;         /* the next connection that a drain looks at */
     int signal_fd;
     /* the packet last taken from the inbox; from held_at on there was no room yet (max_pending) */
     struct parcel held[INBOX_BATCH_MAX];
