@@ -1,6 +1,7 @@
 // fault.test.mjs: workers and the master die; what must not be lost is not lost.
 // @test no-asan timeout=300
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { rawConnect, slow, sleep, startPeal, test, waitFor, wsClient } from './lib/index.mjs';
 import { relay, startLoad } from './lib/load.mjs';
@@ -37,6 +38,8 @@ test('a stopped worker that is killed: every connection in its listener\'s queue
   const peal = await startPeal(t, { options: { workers: 2, balance: 'reuseport' } });
   const victim = await workerPid(peal, 0);
   process.kill(victim, 'SIGSTOP');
+  // what it accepts before it stops is its own, and dies with it
+  await waitFor(() => readFileSync(`/proc/${victim}/stat`, 'latin1').split(') ')[1][0] === 'T', { what: 'the stop' });
   const waiting = new Set();
   const answers = [];
   const sockets = [];
