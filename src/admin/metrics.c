@@ -245,8 +245,12 @@ static void write_plain(struct scrape *s)
         single(s, plain[i].name, "counter", plain[i].help, s->sum.counters[plain[i].counter]);
     family(s, "peal_session_unknown_total", "counter",
            "Requests with a session id that is not known, by cause.");
-    labelled(s, "peal_session_unknown_total", "cause", "unknown",
-             s->sum.counters[COUNT_SESSION_UNKNOWN]);
+    labelled(s, "peal_session_unknown_total", "cause", "malformed",
+             s->sum.counters[COUNT_SESSION_UNKNOWN_MALFORMED]);
+    labelled(s, "peal_session_unknown_total", "cause", "other_host",
+             s->sum.counters[COUNT_SESSION_UNKNOWN_OTHER_HOST]);
+    labelled(s, "peal_session_unknown_total", "cause", "ended",
+             s->sum.counters[COUNT_SESSION_UNKNOWN_ENDED]);
     family(s, "peal_slow_consumers_total", "counter",
            "Clients that did not read fast enough, by what was done to them.");
     labelled(s, "peal_slow_consumers_total", "action", "close", s->sum.counters[COUNT_SLOW_CLOSE]);
@@ -255,6 +259,8 @@ static void write_plain(struct scrape *s)
            "Connections passed from one process to another, by kind.");
     labelled(s, "peal_handoffs_total", "kind", "placement",
              s->sum.counters[COUNT_HANDOFF_PLACEMENT]);
+    labelled(s, "peal_handoffs_total", "kind", "request",
+             s->sum.counters[COUNT_HANDOFF_REQUEST]);
 }
 
 /* --- histograms --- */

@@ -341,7 +341,8 @@ uint64_t peal_stat(struct peal_host *host, enum peal_stat which)
     case PEAL_STAT_WORKERS: return region->header->n_workers;
     case PEAL_STAT_CONNECTIONS:
         for (uint32_t i = 0; i < region->header->n_workers; i++)
-            sum += shm_load_u64(&region->counters[i].gauges[GAUGE_CONNECTIONS_WEBSOCKET]);
+            sum += shm_load_u64(&region->counters[i].gauges[GAUGE_CONNECTIONS_WEBSOCKET]) +
+                   shm_load_u64(&region->counters[i].gauges[GAUGE_CONNECTIONS_POLLING]);
         return sum;
     case PEAL_STAT_DELIVERIES:
     case PEAL_STAT_MESSAGES:

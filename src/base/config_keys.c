@@ -31,7 +31,7 @@
 const struct config_key config_keys[] = {
     { "listen", SERVER, TYPE_LISTEN, AT(listen), 1, CONFIG_LISTEN_MAX, NULL, "[::]:3000", 0, NULL, "client listeners, comma-separated; [::] is dual stack, else 0.0.0.0; port 0 takes a free one" },
     { "path", SERVER, TYPE_URL_PATH, AT(path), 3, CONFIG_TEXT_MAX - 1, NULL, "/socket.io/", 0, NULL, "Engine.IO path" },
-    { "transports", SERVER, TYPE_TRANSPORTS, AT(transport_polling), 0, 0, NULL, "polling, websocket", 0, "polling", "transports that clients may use" },
+    { "transports", SERVER, TYPE_TRANSPORTS, AT(transport_polling), 0, 0, NULL, "polling, websocket", 0, NULL, "transports that clients may use" },
     { "admin_listen", SERVER, TYPE_LISTEN, AT(admin_listen), 1, 1, NULL, "127.0.0.1:9300", 0, NULL, "metrics, health, dashboard, API" },
     { "admin_token", SERVER, TYPE_TOKEN, AT(admin_token), 0, CONFIG_TEXT_MAX - 1, "none", "none", KEY_SECRET, NULL, "bearer token for /api/" },
     { "admin_token_file", SERVER, TYPE_TEXT, AT(admin_token_file), 0, CONFIG_TEXT_MAX - 1, "none", "none", 0, NULL, "file whose first line is the token" },
@@ -53,7 +53,7 @@ const struct config_key config_keys[] = {
     { "ping_interval", SERVER, TYPE_TIME, AT(ping_interval_ms), 50, 24 * HOUR, NULL, "25s", 0, NULL, "time between two pings" },
     { "ping_timeout", SERVER, TYPE_TIME, AT(ping_timeout_ms), 50, 24 * HOUR, NULL, "20s", 0, NULL, "time for the pong" },
     { "connect_timeout", SERVER, TYPE_TIME, AT(connect_timeout_ms), 50, 24 * HOUR, NULL, "45s", 0, NULL, "time for the first Socket.IO CONNECT" },
-    { "upgrade_timeout", SERVER, TYPE_TIME, AT(upgrade_timeout_ms), 50, 24 * HOUR, NULL, "10s", 0, "*", "time for an upgrade from polling to WebSocket" },
+    { "upgrade_timeout", SERVER, TYPE_TIME, AT(upgrade_timeout_ms), 50, 24 * HOUR, NULL, "10s", 0, NULL, "time for an upgrade from polling to WebSocket" },
     { "header_timeout", SERVER, TYPE_TIME, AT(header_timeout_ms), 50, 24 * HOUR, NULL, "10s", 0, NULL, "time for the headers of a request" },
     { "ring_bytes", SERVER, TYPE_BYTES, AT(ring_bytes), RING_BYTES_MIN, RING_BYTES_MAX, NULL, "64M", KEY_POWER_OF_TWO, NULL, "payload area of the ring" },
     { "outq_items_max", SERVER, TYPE_COUNT, AT(outq_items_max), 1, 65536, NULL, "1024", 0, NULL, "records queued for one client" },

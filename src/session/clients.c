@@ -10,7 +10,9 @@
 #include "peal/limits.h"
 #include "proto/json.h"
 #include "proto/socketio.h"
+#include "session/exchange.h"
 #include "session/input.h"
+#include "session/polling.h"
 #include "shm/atomic.h"
 
 #define CLOSE_TIMEOUT_MS 2000 /* for what was queued and the close frame to go out */
@@ -21,7 +23,8 @@ static void store_places(struct hub *h)
 {
     /* one store: the master must never see a client that has come but not left its place, or the other way round */
     shm_store_release_u64(&h->slot->places, (uint64_t)h->n_settled << 32 | h->n_clients);
-    gauge_set(h->row, GAUGE_CONNECTIONS_WEBSOCKET, h->n_clients);
+    gauge_set(h->row, GAUGE_CONNECTIONS_WEBSOCKET, h->n_clients - h->n_polling);
+    gauge_set(h->row, GAUGE_CONNECTIONS_POLLING, h->n_polling);
 }
 
 void client_settled(struct hub *h, struct conn *c)
@@ -38,6 +41,7 @@ static void count_in(struct hub *h, struct conn *c)
     assert((c->flags & CONN_COUNTED) == 0);
     c->flags |= CONN_COUNTED;
     h->n_clients++;
+    h->n_polling += (c->flags & CONN_VIRTUAL) != 0;
     count_add(h->row, COUNT_ACCEPTED, 1);
     if ((c->flags & CONN_HAS_PLACE) != 0) {
         c->flags &= (uint16_t)~CONN_HAS_PLACE;
@@ -54,6 +58,7 @@ static void count_out(struct hub *h, struct conn *c, enum close_reason reason)
     c->flags &= (uint16_t)~CONN_COUNTED;
     assert(h->n_clients > 0);
     h->n_clients--;
+    h->n_polling -= (c->flags & CONN_VIRTUAL) != 0;
     count_add(h->row, COUNT_CLOSE_FIRST + reason, 1);
     store_places(h);
 }
@@ -72,6 +77,22 @@ uint64_t hub_random(struct hub *h)
     x ^= x << 17;
     h->random = x;
     return x;
+}
+
+void hub_retry_later(struct hub *h, struct conn *c)
+{
+    if ((c->flags & CONN_RETRY) != 0)
+        return;
+    c->flags |= CONN_RETRY;
+    h->retry[h->n_retry++] = conn_index(&h->conns, c);
+}
+
+uint32_t hub_pending(const struct hub *h)
+{
+    uint32_t n_sockets = h->conns.n_used - h->conns.n_virtual;
+    uint32_t n_allowed = h->n_clients - h->n_polling + 3 * h->n_polling;
+
+    return n_sockets > n_allowed ? n_sockets - n_allowed : 0;
 }
 
 /* --- output --- */
@@ -200,25 +221,26 @@ static struct session *open_session(struct hub *h, struct conn *c)
     return n;
 }
 
-bool client_open_socketio(struct hub *h, struct conn *c, char *handshake)
+/* A session with a sid, carried by `c`, and its open packet. */
+static struct session *open_engine(struct hub *h, struct conn *c, char *handshake, char *sid)
 {
     uint8_t id[SOCKET_ID_BYTES];
     uint8_t raw[EIO_SID_BYTES];
-    char sid[EIO_SID_CHARS];
     char packet[EIO_OPEN_MAX];
     uint8_t frame[EIO_OPEN_MAX + WS_HEADER_MAX];
     uint32_t host = h->region.header->host_id;
+    bool polls = (c->flags & CONN_VIRTUAL) != 0;
     struct session *n = open_session(h, c);
     uint32_t identity;
     uint32_t n_bytes;
 
     if (n == NULL)
-        return false;
+        return NULL;
     identity = session_claim(h->identities, SESSION_ENGINE, c->owner, 0, id);
     if (identity == SESSION_NONE) {
         session_free(&h->sockets, c->owner);
         c->owner = CONN_NONE;
-        return false;
+        return NULL;
     }
     n->identity = identity;
     n->handshake = handshake;
@@ -230,14 +252,70 @@ bool client_open_socketio(struct hub *h, struct conn *c, char *handshake)
     memcpy(raw + 6, id, sizeof id);
     base64url_encode(sid, raw, sizeof raw);
     c->kind = CONN_SOCKETIO;
-    conn_become(c, CONN_OPEN);
+    if (c->state == CONN_HTTP)
+        conn_become(c, CONN_OPEN);
     count_in(h, c);
-    n_bytes = eio_put_open(packet, slice_of(sid, sizeof sid), false, h->config->ping_interval_ms,
+    n_bytes = eio_put_open(packet, slice_of(sid, EIO_SID_CHARS),
+                           polls && h->config->transport_websocket, h->config->ping_interval_ms,
                            h->config->ping_timeout_ms, h->config->max_message_bytes);
     n_bytes = client_frame_text(frame, packet, n_bytes);
     client_send(h, c, frame, n_bytes, false);
     client_arm_timer(h, c);
-    return true;
+    return n;
+}
+
+bool client_open_socketio(struct hub *h, struct conn *c, char *handshake)
+{
+    char sid[EIO_SID_CHARS];
+
+    return open_engine(h, c, handshake, sid) != NULL;
+}
+
+struct session *client_open_polling(struct hub *h, struct conn *c, char *handshake, char *sid)
+{
+    uint32_t index = conn_open_virtual(&h->conns, &conn_cold(&h->conns, c)->peer);
+    struct conn *carrier;
+    struct session *n;
+
+    if (index == CONN_NONE)
+        return NULL;
+    carrier = conn_at(&h->conns, index);
+    carrier->outq = outq_new(h->outqs, index, h->now_ms);
+    carrier->flags |= c->flags & CONN_HAS_PLACE;
+    n = carrier->outq == NULL ? NULL : open_engine(h, carrier, handshake, sid);
+    if (n == NULL) {
+        carrier->flags &= (uint16_t)~CONN_HAS_PLACE; /* `c` keeps it */
+        client_gone(h, carrier, CLOSE_MEMORY);
+        return NULL;
+    }
+    c->flags &= (uint16_t)~CONN_HAS_PLACE;
+    return n;
+}
+
+void client_move(struct hub *h, struct session *n, struct conn *from, struct conn *to)
+{
+    assert(to->pending == 0 && to->outq == NULL && to->state == CONN_OPEN);
+    to->kind = from->kind;
+    to->owner = from->owner;
+    to->stamp = from->stamp; /* a sweep that is not through must neither repeat nor miss */
+    n->conn = conn_index(&h->conns, to);
+    for (uint32_t i = n->first_sock; i != SOCK_NONE; i = sock_at(&h->sockets, i)->next)
+        sock_move(&h->sockets, &h->rooms, sock_at(&h->sockets, i), n->conn);
+    deferred_move(&h->deferred, conn_index(&h->conns, from), from->generation, n->conn,
+                  to->generation);
+    input_move(h, from, to);
+    to->outq = from->outq;
+    from->outq = NULL;
+    outq_adopt(to->outq, n->conn, h->now_ms);
+    batch_on_writable(h->batch, to, h->now_ms); /* sends it, and lets an empty one go */
+    assert((from->flags & CONN_COUNTED) != 0 && (to->flags & CONN_COUNTED) == 0);
+    to->flags |= CONN_COUNTED;
+    from->flags &= (uint16_t)~CONN_COUNTED;
+    h->n_polling--;
+    store_places(h);
+    from->owner = CONN_NONE;
+    client_gone(h, from, CLOSE_TRANSPORT_CLOSE);
+    client_arm_timer(h, to);
 }
 
 bool client_open_echo(struct hub *h, struct conn *c)
@@ -450,15 +528,25 @@ void client_leave(struct hub *h, struct sock *k, enum close_reason reason, bool 
 
 /* --- ends --- */
 
+static void drop_socks(struct hub *h, struct session *n, enum close_reason reason)
+{
+    while (n->first_sock != SOCK_NONE)
+        drop_sock(h, sock_at(&h->sockets, n->first_sock), reason);
+}
+
 static void tear_down(struct hub *h, struct conn *c, enum close_reason reason)
 {
     inputs_drop(h, c);
+    exchange_drop(h, c);
     ws_in_reset(&conn_cold(&h->conns, c)->ws, inputs_contexts(h));
+    if (c->kind == CONN_GET || c->kind == CONN_POST || c->kind == CONN_PROBE)
+        polling_lost(h, c, reason);
     if (c->owner != CONN_NONE) {
         struct session *n = session_at(&h->sockets, c->owner);
 
-        while (n->first_sock != SOCK_NONE)
-            drop_sock(h, sock_at(&h->sockets, n->first_sock), reason);
+        drop_socks(h, n, reason);
+        if ((c->flags & CONN_VIRTUAL) != 0)
+            polling_detach(h, c);
         if (n->identity != SESSION_NONE)
             session_release(h->identities, n->identity);
         session_free(&h->sockets, c->owner);
@@ -476,6 +564,17 @@ static bool keeps_queue(enum close_reason reason)
            reason == CLOSE_FORCED_SERVER_CLOSE || reason == CLOSE_SERVER_SHUTTING_DOWN;
 }
 
+/* A client that polls stays until it has been told, and counts for so long. */
+static void end_virtual(struct hub *h, struct conn *c, enum close_reason reason)
+{
+    drop_socks(h, session_at(&h->sockets, c->owner), reason);
+    conn_become(c, CONN_CLOSING);
+    c->close_reason = (uint8_t)reason;
+    inputs_drop(h, c);
+    if (polling_end(h, c, reason))
+        client_gone(h, c, reason);
+}
+
 void client_end(struct hub *h, struct conn *c, enum close_reason reason, uint16_t code,
                 const char *why)
 {
@@ -485,6 +584,10 @@ void client_end(struct hub *h, struct conn *c, enum close_reason reason, uint16_
 
     if (c->state != CONN_OPEN && c->state != CONN_HTTP)
         return;
+    if ((c->flags & CONN_VIRTUAL) != 0) {
+        end_virtual(h, c, reason);
+        return;
+    }
     tear_down(h, c, reason);
     conn_become(c, CONN_CLOSING);
     c->flags = (uint16_t)((c->flags & ~(CONN_PAUSED | CONN_RETRY)) | CONN_END_WHEN_SENT);

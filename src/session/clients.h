@@ -11,6 +11,15 @@
  * are full; nothing happened. */
 MUST_USE bool client_open_socketio(struct hub *h, struct conn *c, char *handshake);
 
+/* A client that polls: makes its virtual connection and its session, whose open packet is the first thing in the queue. `c` is the connection of its
+ * first request; the client takes over its place. `sid` gets EIO_SID_CHARS. NULL: tables are full; nothing happened. */
+MUST_USE struct session *client_open_polling(struct hub *h, struct conn *c, char *handshake,
+                                             char *sid);
+
+/* An upgrade: the session and all its sockets are carried by `to`, a WebSocket with nothing queued, from here on. `from` is its virtual connection, which
+ * ends. Nothing is lost, repeated or out of order: the queue moves, and so do the places in rooms. */
+void client_move(struct hub *h, struct session *n, struct conn *from, struct conn *to);
+
 /* A plain WebSocket in these rooms of /ws; frames go to the first. */
 MUST_USE bool client_open_room(struct hub *h, struct conn *c, const struct slice *rooms,
                                uint32_t n_rooms);

@@ -9,6 +9,7 @@
 
 #include "session/acks.h"
 #include "session/clients.h"
+#include "session/polling.h"
 #include "session/publish.h"
 #include "session/query.h"
 #include "shm/atomic.h"
@@ -47,7 +48,8 @@ static void deliver(struct hub *h, const struct record_view *view, uint64_t posi
 
     if (c->state != CONN_OPEN)
         return;
-    if ((view->header->flags & RECORD_VOLATILE) != 0 && c->outq != NULL)
+    if ((view->header->flags & RECORD_VOLATILE) != 0 && c->outq != NULL &&
+        ((c->flags & CONN_VIRTUAL) == 0 || !polling_writable(h, c)))
         return; /* its transport cannot write right now */
     if ((view->header->flags & RECORD_WANTS_ACK) != 0)
         acks_expect(h->acks, view->header->id, m.sock, sock_at(&h->sockets, m.sock)->generation);

@@ -27,6 +27,7 @@ struct condemned {
 struct acks;
 struct replies;
 struct inputs;
+struct poll;
 
 struct hub {
     const struct config *config;
@@ -50,6 +51,12 @@ struct hub {
         *condemned; /* [2 * conns.max]: CONN_CONDEMNED; burying one may condemn it anew */
     uint32_t n_condemned;
     uint32_t *selected; /* [socks_max]: scratch of fanout.c */
+    struct poll *polls; /* [sessions_max]: of sessions that poll (polling.c) */
+    char *body;         /* polling.c: an answer's body */
+    uint32_t body_bytes;
+    uint32_t *retry; /* [conns.max]: connections whose input is to be looked at in the next turn; CONN_RETRY */
+    uint32_t *retrying; /* [conns.max]: those of this turn */
+    uint32_t n_retry;
 
     char *scratch; /* emit.c: a packet's text before it is appended; grows to the longest */
     uint64_t scratch_bytes;
@@ -63,6 +70,8 @@ struct hub {
     uint64_t last_append; /* the end of this worker's last own record */
     uint32_t stamp;       /* of the record in hand */
     uint32_t n_clients;   /* connections that count */
+    uint32_t n_polling;   /* of them those that poll */
+    uint64_t n_polled;    /* records that went out in polling bodies */
     uint32_t n_settled;   /* placed connections that need their place no more, in this generation */
     uint64_t rescued_at;  /* tail when held records were last saved from being overwritten */
     /* the application is told when a socket that it accepted has left; never from within dispatch of that socket's own event */
@@ -73,5 +82,11 @@ struct hub {
 };
 
 uint64_t hub_random(struct hub *h);
+
+/* The connection's input waits for something of ours: it is looked at again in the next turn. */
+void hub_retry_later(struct hub *h, struct conn *c);
+
+/* TCP sockets that are not part of a client (max_pending bounds them). Each polling client is allowed three: its GET, its POST, its probing WebSocket. */
+uint32_t hub_pending(const struct hub *h);
 
 #endif

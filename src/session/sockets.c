@@ -217,6 +217,15 @@ bool sock_enter_namespace(struct sockets *s, struct rooms *rs, struct sock *k, u
     return true;
 }
 
+void sock_move(struct sockets *s, struct rooms *rs, struct sock *k, uint32_t conn)
+{
+    k->conn = conn;
+    for (uint32_t i = 0; i < k->n_rooms; i++)
+        rs->rooms[k->rooms[i].room].members[k->rooms[i].at].conn = conn;
+    if (k->state == SOCK_ACTIVE)
+        rs->rooms[s->everyone[k->nsp]].members[k->everyone_at].conn = conn;
+}
+
 void sock_leave_all(struct sockets *s, struct rooms *rs, struct sock *k)
 {
     while (k->n_rooms > 0) {

@@ -119,6 +119,8 @@ bool sock_in_room(const struct sock *k, uint32_t room);
 /* Enters and leaves the room of its namespace as a whole. */
 MUST_USE bool sock_enter_namespace(struct sockets *s, struct rooms *rs, struct sock *k,
                                    uint64_t hash);
+/* It is carried by another connection from here on. */
+void sock_move(struct sockets *s, struct rooms *rs, struct sock *k, uint32_t conn);
 void sock_leave_all(struct sockets *s, struct rooms *rs, struct sock *k);
 
 #endif

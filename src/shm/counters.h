@@ -20,7 +20,9 @@ enum counter {
     COUNT_REFUSED_ORIGIN,
     COUNT_CLOSE_FIRST, /* ... + enum close_reason */
     COUNT_CLOSE_LAST = COUNT_CLOSE_FIRST + 31,
-    COUNT_SESSION_UNKNOWN,
+    COUNT_SESSION_UNKNOWN_MALFORMED,
+    COUNT_SESSION_UNKNOWN_OTHER_HOST,
+    COUNT_SESSION_UNKNOWN_ENDED,
     COUNT_MESSAGES_RECEIVED,
     COUNT_EVENTS_UNHANDLED,
     COUNT_DELIVERIES, /* frames handed to the kernel for clients from the ring */
@@ -32,6 +34,7 @@ enum counter {
     COUNT_SLOW_CLOSE,
     COUNT_SLOW_DROP,
     COUNT_HANDOFF_PLACEMENT,
+    COUNT_HANDOFF_REQUEST,
     COUNT_WS_DROPPED, /* events for /ws that are no single `message` */
     COUNT_RECV_ENOBUFS,
     COUNT_SEND_SHORT,

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "session/acks.h"
 #include "session/input.h"
+#include "session/polling.h"
 #include "session/publish.h"
 #include "shm/atomic.h"
 #include "worker/worker.h"
@@ -100,10 +101,10 @@ static bool open_tables(struct hub *h)
 {
     struct outq_source source = { fanout_copy, h };
     struct batch_limits limits = { WORKER_NODES_PER_BATCH, WORKER_CONTROL_ARENA_BYTES };
-    struct batch_events events = { on_failed, on_finished, on_lagged, h };
+    struct batch_events events = { polling_carry, on_failed, on_finished, on_lagged, h };
     uint32_t max = connections_max();
 
-    if (conns_init(&h->conns, h->loop, max, h->now_ms) < 0 ||
+    if (conns_init(&h->conns, h->loop, max, max, h->now_ms) < 0 ||
         sockets_init(&h->sockets, max, h->region.header->sessions_per_slot) < 0)
         return false;
     h->directory = directory_new(&h->region);
@@ -112,11 +113,15 @@ static bool open_tables(struct hub *h)
     h->acks = acks_new();
     h->replies = replies_new();
     h->inputs = inputs_new();
-    h->condemned = calloc((size_t)max * 2, sizeof *h->condemned);
+    h->condemned = calloc((size_t)h->conns.max * 2, sizeof *h->condemned);
+    h->retry = calloc(h->conns.max, sizeof *h->retry);
+    h->retrying = calloc(h->conns.max, sizeof *h->retrying);
+    h->polls = calloc(h->sockets.sessions_max, sizeof *h->polls);
     h->selected =
         calloc(h->sockets.socks_max, sizeof *h->selected); /* untouched pages cost nothing */
     if (h->directory == NULL || h->identities == NULL || h->outqs == NULL || h->acks == NULL ||
-        h->replies == NULL || h->inputs == NULL || h->condemned == NULL || h->selected == NULL)
+        h->replies == NULL || h->inputs == NULL || h->condemned == NULL || h->selected == NULL ||
+        h->retry == NULL || h->retrying == NULL || h->polls == NULL)
         return false;
     h->batch = batch_new(&h->conns, h->outqs, &limits, &events);
     return h->batch != NULL && rooms_init(&h->rooms, h->directory) == 0 &&
@@ -169,8 +174,8 @@ bool worker_open(struct worker *w, const struct child *child)
         log_error("out_of_memory", "what=%s", "tables of a worker");
         return false;
     }
-    w->retry = calloc(h->conns.max, sizeof *w->retry);
-    if (w->retry == NULL)
+    w->request = malloc(INBOX_BYTES_MAX);
+    if (w->request == NULL)
         return false;
     loop_read(h->loop, h->region.bells[child->slot], &w->bell, sizeof w->bell,
               tag_pack(OP_BELL, 0, 0));
@@ -205,7 +210,12 @@ void worker_close(struct worker *w)
     free(h->selected);
     free(h->scratch);
     free(w->events);
-    free(w->retry);
+    free(h->retry);
+    free(h->retrying);
+    free(h->polls);
+    free(h->body);
+    free(w->request);
+    free(w->decoded);
 }
 
 static void end_all(struct worker *w, enum close_reason reason)
@@ -217,8 +227,8 @@ static void end_all(struct worker *w, enum close_reason reason)
 
         if (c->state == CONN_OPEN)
             client_end(h, c, reason, WS_CLOSE_RESTART, "server stopped");
-        else if (c->state == CONN_HTTP)
-            client_gone(h, c, reason);
+        else if (c->state == CONN_HTTP && c->owner == CONN_NONE)
+            client_gone(h, c, reason); /* those of a session are answered by its end */
     }
 }
 
@@ -285,7 +295,7 @@ void worker_drain(struct worker *w)
         if (w->drain_at >= h->conns._fresh)
             w->drain_at = 0;
         c = conn_at(&h->conns, w->drain_at++);
-        if (c->state != CONN_OPEN)
+        if (c->state != CONN_OPEN || (c->flags & CONN_COUNTED) == 0)
             continue;
         client_end(h, c, CLOSE_DRAIN, WS_CLOSE_RESTART, "server draining");
         closed++;

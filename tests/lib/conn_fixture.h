@@ -17,6 +17,7 @@
 #include "net/conn.h"
 #include "peal/limits.h"
 
+#define FIXTURE_VIRTUAL 4
 #define FIXTURE_CONNS 8
 
 struct conn_fixture {
@@ -47,7 +48,7 @@ static inline void conn_fixture_init(struct conn_fixture *f, uint32_t n_buffers)
         fprintf(stderr, "skipped: %s\n", why);
         exit(77);
     }
-    if (conns_init(&f->conns, f->loop, FIXTURE_CONNS, 0) != 0)
+    if (conns_init(&f->conns, f->loop, FIXTURE_CONNS, FIXTURE_VIRTUAL, 0) != 0)
         abort();
     for (uint32_t i = 0; i < FIXTURE_CONNS; i++)
         f->peers[i] = -1;

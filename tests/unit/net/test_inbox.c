@@ -75,7 +75,7 @@ static void test_a_batch_arrives_whole_with_its_descriptors_in_order(void **stat
                 fds_out[i] = i < n_fds ? pipes[i % 2] : -1;
             }
             assert_int_equal(inbox_send(ends[1], out, fds_out, n), 0);
-            assert_int_equal(inbox_receive(ends[0], in, fds_in), (int)n);
+            assert_int_equal(inbox_receive(ends[0], in, fds_in, NULL), (int)n);
             assert_memory_equal(in, out, n * sizeof out[0]);
             for (uint32_t i = 0; i < n; i++) {
                 if (i >= n_fds) {
@@ -88,7 +88,7 @@ static void test_a_batch_arrives_whole_with_its_descriptors_in_order(void **stat
             }
         }
     }
-    assert_int_equal(inbox_receive(ends[0], in, fds_in), 0);
+    assert_int_equal(inbox_receive(ends[0], in, fds_in, NULL), 0);
     close(pipes[0]);
     close(pipes[1]);
     close(ends[0]);
@@ -111,7 +111,7 @@ static void test_eight_full_batches_fit_and_a_full_inbox_says_again(void **state
         n++;
     assert_int_equal(error, -EAGAIN);
     assert_true(n >= 8);
-    while ((got = inbox_receive(ends[0], in, fds)) > 0) {
+    while ((got = inbox_receive(ends[0], in, fds, NULL)) > 0) {
         assert_int_equal(got, INBOX_BATCH_MAX);
         for (int i = 0; i < got; i++)
             close(fds[i]);
@@ -143,7 +143,7 @@ static void test_what_is_not_ours_is_dropped_with_its_descriptors_and_the_next_a
     send_raw(ends[1], many, sizeof many, pair, 2);      /* longer than a batch */
     send_raw(ends[1], &good, sizeof good, pair, 2);     /* a descriptor too many */
     assert_int_equal(inbox_send(ends[1], &good, &none, 1), 0);
-    assert_int_equal(inbox_receive(ends[0], in, fds_in), 1);
+    assert_int_equal(inbox_receive(ends[0], in, fds_in, NULL), 1);
     assert_int_equal(in[0].value, 7);
     assert_int_equal(fds_in[0], -1);
     assert_int_equal(open_descriptors(), before);
@@ -172,7 +172,7 @@ static void test_a_receiver_without_descriptors_drops_and_leaks_none(void **stat
     tight = limit;
     tight.rlim_cur = (rlim_t)null + 4;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
-    assert_int_equal(inbox_receive(ends[0], in, fds), 0);
+    assert_int_equal(inbox_receive(ends[0], in, fds, NULL), 0);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
     assert_int_equal(open_descriptors(), before);
     close(null);
