@@ -83,7 +83,7 @@ static void on_writable(void *context, struct conn *c)
 static void begin(uint32_t nodes_max, uint32_t arena_bytes, uint32_t items_max)
 {
     struct batch_limits limits = { nodes_max, arena_bytes };
-    struct batch_events events = { on_failed, on_finished, on_lagged, NULL };
+    struct batch_events events = { .failed = on_failed, .finished = on_finished, .lagged = on_lagged };
     struct outq_source source = { copy, NULL };
 
     w = calloc(1, sizeof *w);
