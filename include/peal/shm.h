@@ -136,7 +136,7 @@ struct shm_header {
     uint64_t payload_offset;    /* ring.units * 64 bytes, mapped twice, back to back */
 
     SHM_LINE uint32_t draining; /* enum shm_drain; written by the master */
-    uint32_t listeners_closed;  /* 1: new clients are refused */
+    uint32_t listeners_closed;  /* 1: nothing is accepted any more */
     uint64_t max_connections;   /* of the host as resolved; 0 = none */
     uint64_t restarts_total;    /* written by the master */
     uint64_t voids_total;       /* written by the master */
