@@ -75,6 +75,8 @@ struct peal_app {
     /* An event of an accepted client; NULL: events are ignored, and counted as unhandled. *handled is true beforehand. */
     enum peal_result (*event)(struct peal_host *host, peal_socket socket,
                               const struct peal_event *event, bool *handled);
+    /* A socket is back after a lost connection (recovery > 0): accepted, in its rooms, with its id; connect is not called for it. */
+    void (*recovered)(struct peal_host *host, peal_socket socket);
     /* An accepted socket has left. It is out of its rooms when this returns. */
     void (*disconnect)(struct peal_host *host, peal_socket socket, const char *reason);
     /* Once a second. */

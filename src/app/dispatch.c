@@ -10,6 +10,7 @@
 #include "session/emit.h"
 #include "session/publish.h"
 #include "session/query.h"
+#include "session/recovery.h"
 
 static const struct peal_app nothing_app = { .abi = PEAL_APP_ABI, .name = "none" };
 
@@ -43,8 +44,6 @@ static void on_connect(struct peal_host *host, struct conn *c, const struct sio_
     struct session *n = session_at(&h->sockets, c->owner);
     const struct config_namespace *section =
         packet->nsp.n_bytes > NAME_BYTES_MAX ? NULL : config_namespace_find(h->config, packet->nsp);
-    const struct peal_app *app;
-    struct sock *k;
     uint8_t index;
     uint32_t nsp;
     bool added;
@@ -67,20 +66,37 @@ static void on_connect(struct peal_host *host, struct conn *c, const struct sio_
         close_for_state(h, c);
         return;
     }
-    k = client_connect(h, n, (uint16_t)nsp, index, packet->payload);
-    if (k == NULL) {
-        client_send_connect_error(h, c, packet->nsp, slice_text("Server is full"),
-                                  (struct slice){ NULL, 0 });
-        return;
-    }
-    app = app_of(h->config, index);
-    if (app->connect == NULL)
+    if (!recovery_begin(h, n, (uint16_t)nsp, index, packet->payload))
+        dispatch_connect_anew(host, n, (uint16_t)nsp, index, packet->payload);
+}
+
+void dispatch_connect_anew(void *context, struct session *n, uint16_t nsp, uint8_t section,
+                           struct slice auth)
+{
+    struct peal_host *host = context;
+    struct hub *h = host->hub;
+    const struct peal_app *app = app_of(h->config, section);
+    struct sock *k = client_connect(h, n, nsp, section, auth);
+
+    if (k == NULL)
+        client_send_connect_error(h, conn_at(&h->conns, n->conn), namespace_name(&h->region, nsp),
+                                  slice_text("Server is full"), (struct slice){ NULL, 0 });
+    else if (app->connect == NULL)
         client_accept(h, k, NULL, 0);
     else
         app->connect(host, host_socket(h, k),
-                     packet->payload.bytes == NULL
-                         ? (struct peal_text){ "{}", 2 }
-                         : (struct peal_text){ packet->payload.bytes, packet->payload.n_bytes });
+                     auth.bytes == NULL ? (struct peal_text){ "{}", 2 }
+                                        : (struct peal_text){ auth.bytes, auth.n_bytes });
+}
+
+/* As in Node with skipMiddlewares: it was let in before, and is not asked again. */
+void dispatch_socket_recovered(void *context, struct sock *k)
+{
+    struct peal_host *host = context;
+    const struct peal_app *app = app_of(host->hub->config, k->section);
+
+    if (app->recovered != NULL)
+        app->recovered(host, host_socket(host->hub, k));
 }
 
 static enum dispatch_result on_event(struct peal_host *host, struct conn *c, struct sock *k,

@@ -22,6 +22,11 @@ MUST_USE enum dispatch_result dispatch_frame(struct peal_host *host, struct conn
 
 void dispatch_second(struct peal_host *host);
 
+/* For hub.socket_recovered and hub.connect_anew: what became of a CONNECT that named a session to come back to. */
+void dispatch_socket_recovered(void *context, struct sock *k);
+void dispatch_connect_anew(void *context, struct session *n, uint16_t nsp, uint8_t section,
+                           struct slice auth);
+
 /* For hub.socket_gone; `context` is the struct peal_host. */
 void dispatch_socket_gone(void *context, struct sock *k, enum close_reason reason);
 

@@ -224,6 +224,22 @@ static void demo_connect(struct peal_host *host, peal_socket socket, struct peal
                           (struct peal_text){ NULL, 0 });
 }
 
+/* Back on another worker, perhaps: the page shows the one that it is on. */
+static void demo_recovered(struct peal_host *host, peal_socket socket)
+{
+    char name[32];
+    struct peal_text room = { name, 0 };
+
+    for (uint64_t i = 0; i < peal_stat(host, PEAL_STAT_WORKERS); i++) {
+        snprintf(name, sizeof name, "worker %llu", (unsigned long long)i);
+        room.n_bytes = (uint32_t)strlen(name);
+        if (i == peal_worker(host))
+            (void)peal_join(host, socket, &room, 1); /* full: no counters for this one */
+        else
+            (void)peal_leave(host, socket, &room, 1);
+    }
+}
+
 static void demo_second(struct peal_host *host)
 {
     static const struct peal_text nsp = { "/demo", 5 };
@@ -252,6 +268,7 @@ const struct peal_app demo_app = {
     .abi = PEAL_APP_ABI,
     .name = "demo",
     .connect = demo_connect,
+    .recovered = demo_recovered,
     .event = relay_event,
     .second = demo_second,
 };

@@ -28,6 +28,9 @@ struct acks;
 struct replies;
 struct inputs;
 struct poll;
+struct recovery;
+struct recoverables;
+struct session;
 
 struct hub {
     const struct config *config;
@@ -47,6 +50,8 @@ struct hub {
     struct acks *acks;       /* broadcasts that local clients may acknowledge */
     struct replies *replies; /* records that wait for room in the ring */
     struct inputs *inputs;   /* half-received messages */
+    struct recoverables *recoverables; /* NULL: recovery is off */
+    struct recovery *recovery;         /* clients that are coming back; NULL: recovery is off */
     struct condemned
         *condemned; /* [2 * conns.max]: CONN_CONDEMNED; burying one may condemn it anew */
     uint32_t n_condemned;
@@ -76,7 +81,11 @@ struct hub {
     uint64_t rescued_at;  /* tail when held records were last saved from being overwritten */
     /* the application is told when a socket that it accepted has left; never from within dispatch of that socket's own event */
     void (*socket_gone)(void *context, struct sock *k, enum close_reason reason);
-    void *socket_gone_context;
+    /* a socket is back, in its rooms, CONNECT packet sent; and one that is not: a CONNECT like any other */
+    void (*socket_recovered)(void *context, struct sock *k);
+    void (*connect_anew)(void *context, struct session *n, uint16_t nsp, uint8_t section,
+                         struct slice auth);
+    void *socket_gone_context; /* of all three */
     bool draining;
     bool ending; /* the master is gone */
 };

@@ -18,6 +18,7 @@
 #include "session/input.h"
 #include "session/polling.h"
 #include "session/publish.h"
+#include "session/recovery.h"
 #include "shm/atomic.h"
 #include "worker/worker.h"
 
@@ -113,6 +114,8 @@ static bool open_tables(struct hub *h)
     h->acks = acks_new();
     h->replies = replies_new();
     h->inputs = inputs_new();
+    if (h->config->recovery_ms > 0 && !recovery_open(h))
+        return false;
     h->condemned = calloc((size_t)h->conns.max * 2, sizeof *h->condemned);
     h->retry = calloc(h->conns.max, sizeof *h->retry);
     h->retrying = calloc(h->conns.max, sizeof *h->retrying);
@@ -163,6 +166,8 @@ bool worker_open(struct worker *w, const struct child *child)
     h->random = h->region.header->epoch ^ (uint64_t)getpid() << 32 ^ child->generation;
     h->random = h->random == 0 ? 1 : h->random;
     h->socket_gone = dispatch_socket_gone;
+    h->socket_recovered = dispatch_socket_recovered;
+    h->connect_anew = dispatch_connect_anew;
     h->socket_gone_context = &w->host;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     h->now_ms = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
@@ -201,6 +206,7 @@ void worker_close(struct worker *w)
     acks_free(h->acks);
     replies_free(h->replies);
     inputs_free(h->inputs);
+    recovery_close(h);
     sessions_free(h->identities);
     directory_free(h->directory);
     loop_free(h->loop);

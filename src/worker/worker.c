@@ -19,6 +19,7 @@
 #include "session/input.h"
 #include "session/polling.h"
 #include "session/publish.h"
+#include "session/recovery.h"
 #include "shm/atomic.h"
 
 #define SECOND_MS       1000
@@ -532,6 +533,7 @@ static void run_timers(struct worker *w)
         w->second_at_ms = h->now_ms + SECOND_MS;
         acks_expire(h->acks, h->now_ms);
         dispatch_second(&w->host);
+        recovery_second(h);
     }
 }
 
@@ -580,6 +582,8 @@ static uint32_t rest_ms(struct worker *w, bool caught_up, bool sent)
         wait = wait < DRAIN_LOOK_MS ? wait : DRAIN_LOOK_MS;
     if (waits_for_room || w->inbox_waits || h->conns.n_starved > 0)
         wait = wait < FULL_RETRY_MS ? wait : FULL_RETRY_MS;
+    if (wait > recovery_wait_ms(h))
+        wait = recovery_wait_ms(h);
     if (wait > 0 && !ring_park(&h->ring, h->walked))
         return 0;
     return wait;

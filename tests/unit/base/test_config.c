@@ -188,7 +188,6 @@ static void test_documented_keys_that_this_build_lacks_are_refused(void **state)
         "tls_listen=443",
         "deflate=yes",
         "deflate_threshold=2K",
-        "recovery=2m",
         "cookie=io",
         "cors_origin=https://a.b",
         "cors_credentials=yes",
