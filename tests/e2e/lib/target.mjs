@@ -52,6 +52,32 @@ const APPS = {
       }
     },
   },
+  // What served when vectors/ was recorded; Peal has no such application, the conformance module comes near (see recorded.mjs).
+  recorded: {
+    config: () => APPS.conformance.config() + `[namespace "/dyn-*"]\napp = module:${conformanceModule()}\n`,
+    setup: ({ io }) => {
+      const serve = (nsp) =>
+        nsp.on('connection', (socket) => {
+          socket.on('echo', (...args) => {
+            const ack = typeof args.at(-1) === 'function' ? args.pop() : null;
+            if (ack) ack(...args);
+            else socket.emit('echoed', ...args);
+          });
+          socket.on('askme', (...args) => socket.emit(...args, (...answer) => socket.emit('answer', ...answer)));
+          socket.on('big', (n) => socket.emit('big', 'x'.repeat(n)));
+          socket.on('bye', (close) => socket.disconnect(close));
+          socket.on('three', () => {
+            socket.emit('a', 1);
+            socket.emit('b', Buffer.from([1, 2, 3]));
+            socket.emit('c', '€😀');
+          });
+        });
+      const refuse = (nsp, make) => nsp.use((socket, next) => next(make(socket)));
+      for (const nsp of [io.of('/'), io.of('/chat'), io.of(/^\/dyn-\d+$/)]) serve(nsp);
+      refuse(io.of('/deny'), (socket) => Object.assign(new Error('Not authorized'), { data: { code: 401, auth: socket.handshake.auth } }));
+      refuse(io.of('/deny2'), () => new Error('no data'));
+    },
+  },
   conformance: {
     config: () => ['/', '/custom', '/chat'].map((name) => `[namespace "${name}"]\napp = module:${conformanceModule()}\n`).join(''),
     setup: ({ io }) => {
@@ -82,7 +108,7 @@ const MILLISECONDS = { pingInterval: 'ping_interval', pingTimeout: 'ping_timeout
 
 // Starts the target. Options by their Socket.IO names: pingInterval, pingTimeout, upgradeTimeout, connectTimeout (ms), maxHttpBufferSize,
 // transports; peal: further keys for Peal only, node: for the Node server only. Gives what startPeal or startNodeServer gives, and
-//   disconnect(room, { close, nsp })    the server disconnects all in a room
+//   disconnect(room, { close, nsp, id })    the server disconnects all in a room, or the socket with that id
 export async function startTarget(t, { app = 'relay', workers = 2, balance = 'leastconn', name = 'target', transports, maxHttpBufferSize, peal = {}, node = {}, ...times } = {}) {
   const { config, setup } = APPS[app];
   if (onNode) {
@@ -91,7 +117,7 @@ export async function startTarget(t, { app = 'relay', workers = 2, balance = 'le
     if (maxHttpBufferSize) options.maxHttpBufferSize = maxHttpBufferSize;
     const server = await startNodeServer(t, { options, setup });
     return Object.assign(server, {
-      disconnect: (room, { close = false, nsp = '/' } = {}) => server.run(({ io }, n, r, c) => void io.of(n).in(r).disconnectSockets(c), nsp, room, close),
+      disconnect: (room, { close = false, nsp = '/', id } = {}) => server.run(({ io }, n, r, c) => void io.of(n).in(r).disconnectSockets(c), nsp, id ?? room, close),
     });
   }
   const options = { workers, balance, ...peal };
@@ -100,8 +126,8 @@ export async function startTarget(t, { app = 'relay', workers = 2, balance = 'le
   if (maxHttpBufferSize) options.max_message_bytes = maxHttpBufferSize;
   const server = await startPeal(t, { name, config: config(), options });
   return Object.assign(server, {
-    async disconnect(room, { close = false, nsp = '/' } = {}) {
-      const body = JSON.stringify({ namespace: nsp, rooms: [room], close });
+    async disconnect(room, { close = false, nsp = '/', id } = {}) {
+      const body = JSON.stringify({ namespace: nsp, ...(id ? { id } : { rooms: [room] }), close });
       const answer = await httpRequest(`${server.adminUrl}/api/disconnect`, { method: 'POST', body, headers: { 'Content-Type': 'application/json' } });
       if (answer.status !== 200) throw new Error(`/api/disconnect: ${answer.status} ${answer.body}`);
     },
