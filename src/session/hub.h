@@ -28,6 +28,7 @@ struct acks;
 struct replies;
 struct inputs;
 struct poll;
+struct gzip;
 struct recovery;
 struct recoverables;
 struct session;
@@ -59,6 +60,9 @@ struct hub {
     struct poll *polls; /* [sessions_max]: of sessions that poll (polling.c) */
     char *body;         /* polling.c: an answer's body */
     uint32_t body_bytes;
+    struct gzip *gzip; /* http_compression; NULL: off */
+    char *zipped;      /* polling.c: a body compressed */
+    uint32_t zipped_bytes;
     uint32_t *retry; /* [conns.max]: connections whose input is to be looked at in the next turn; CONN_RETRY */
     uint32_t *retrying; /* [conns.max]: those of this turn */
     uint32_t n_retry;
