@@ -74,9 +74,12 @@ struct hub {
     uint64_t n_polled;    /* records that went out in polling bodies */
     uint32_t n_settled;   /* placed connections that need their place no more, in this generation */
     uint64_t rescued_at;  /* tail when held records were last saved from being overwritten */
-    /* the application is told when a socket that it accepted has left; never from within dispatch of that socket's own event */
-    void (*socket_gone)(void *context, struct sock *k, enum close_reason reason);
-    void *socket_gone_context;
+    /* The layer above, if there is one. A socket ends: called twice, in its rooms still, and when it has `left` them. It may disconnect others from within. */
+    void (*socket_gone)(void *context, struct sock *k, enum close_reason reason, bool left);
+    /* A record that is for this worker's applications: acknowledgement, reply, server-side emit; and the end of any worker. */
+    void (*record_for_apps)(void *context, const struct record_view *view);
+    struct slice (*socket_data)(void *context, const struct sock *k); /* JSON; absent: {} */
+    void *apps_context;
     bool draining;
     bool ending; /* the master is gone */
 };
