@@ -159,8 +159,11 @@ $(foreach l,$(LAYERS),$(eval $(call layer_rules,$(l))))
 
 PEAL := $(if $(wildcard src/main.c),$(OUT)/peal)
 
-$(OUT)/peal: $(OUT)/obj/main.o $(ALL_ARCHIVES)
-	$(link) $(LIBS)
+# Modules call the server's peal_* functions: all of src/app is linked in, and those names, no others, are exported.
+EXPORTS := src/app/module.exports
+$(OUT)/peal: $(OUT)/obj/main.o $(ALL_ARCHIVES) $(EXPORTS)
+	$(call say,LINK,$@) mkdir -p $(@D) && $(CC) $(LDFLAGS_ALL) -Wl,--dynamic-list=$(EXPORTS) $(filter %.o,$^) \
+		-Wl,--whole-archive $(OUT)/lib/libapp.a -Wl,--no-whole-archive $(call grouped,$(filter %.a,$^)) -o $@ $(LIBS)
 
 # Shared test code (tests/lib) is one archive; each other file of these folders is a program of its own.
 UNIT  := $(patsubst %.c,$(OUT)/%,$(foreach l,$(LAYERS),$(sort $(wildcard tests/unit/$(l)/test_*.c))))
@@ -168,7 +171,7 @@ SIM   := $(patsubst %.c,$(OUT)/%,$(sort $(wildcard tests/sim/*.c)))
 FAULT := $(patsubst %.c,$(OUT)/%,$(sort $(wildcard tests/fault/*.c)))
 FUZZ  := $(patsubst %.c,$(OUT)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 BENCH := $(patsubst %.c,$(OUT)/%,$(sort $(wildcard bench/*.c)))
-MODULES := $(patsubst %.c,$(OUT)/%.so,$(sort $(wildcard tests/modules/*.c)))
+MODULES := $(patsubst tests/modules/%.c,$(OUT)/modules/%.so,$(sort $(wildcard tests/modules/*.c)))
 
 TEST_LIB  := $(patsubst %.c,$(OUT)/%.o,$(sort $(wildcard tests/lib/*.c)))
 BENCH_LIB := $(patsubst %.c,$(OUT)/%.o,$(sort $(wildcard bench/lib/*.c)))
@@ -187,9 +190,10 @@ $(SIM) $(FAULT): $(OUT)/%: $(OUT)/%.o $(OUT)/lib/libtest.a $(ALL_ARCHIVES)
 	$(link) -lcmocka $(LIBS)
 $(BENCH): $(OUT)/%: $(OUT)/%.o $(OUT)/lib/libbench.a $(ALL_ARCHIVES)
 	$(link) $(LIBS)
-$(MODULES): $(OUT)/%.so: %.c $(OUT)/gen/flags | $(READY)
+# A module needs peal/app.h and nothing else of ours; what it calls is the server's. The examples are built as a user would build them, with our warnings.
+$(MODULES): $(OUT)/modules/%.so: tests/modules/%.c $(OUT)/gen/flags | $(READY)
 	$(call say,LINK,$@) mkdir -p $(@D) && \
-		$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -fPIC -shared -MMD -MP -MF $(OUT)/$*.d $< -o $@
+		$(CC) -Iinclude $(CFLAGS_ALL) -fPIC -shared -MMD -MP -MF $(@:.so=.d) $< -o $@ -lpthread
 
 # A fuzz target is a libFuzzer program under SAN=fuzz, and replays its corpus everywhere else.
 ifeq ($(SAN),fuzz)
@@ -279,4 +283,4 @@ export LAYERS
 $(foreach l,$(LAYERS),$(eval export BELOW_$(l)))
 
 .SECONDARY:
--include $(if $(filter-out $(QUIET_GOALS),$(or $(MAKECMDGOALS),all)),$(shell find $(OUT)/obj $(OUT)/tests $(OUT)/bench -name '*.d' 2>/dev/null))
+-include $(if $(filter-out $(QUIET_GOALS),$(or $(MAKECMDGOALS),all)),$(shell find $(OUT)/obj $(OUT)/tests $(OUT)/bench $(OUT)/modules -name '*.d' 2>/dev/null))

@@ -548,10 +548,12 @@ static void drop_sock(struct hub *h, struct sock *k, enum close_reason reason)
     bool was_accepted = k->state == SOCK_ACTIVATING || k->state == SOCK_ACTIVE;
 
     if (h->socket_gone != NULL)
-        h->socket_gone(h->socket_gone_context, k, reason);
+        h->socket_gone(h->apps_context, k, reason, false);
     if (was_accepted)
         count_socket(h, k->nsp, -1);
     sock_leave_all(&h->sockets, &h->rooms, k);
+    if (h->socket_gone != NULL)
+        h->socket_gone(h->apps_context, k, reason, true);
     recovery_let_go(h, k, reason); /* its identity */
     session_unlink(&h->sockets, n, k);
     sock_free(&h->sockets, sock_index(&h->sockets, k));

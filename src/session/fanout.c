@@ -58,6 +58,14 @@ static void deliver(struct hub *h, const struct record_view *view, uint64_t posi
         client_condemn(h, c, CLOSE_SLOW_CONSUMER, false);
 }
 
+/* All of them have been asked. Who issued it waits for the workers that it named, and for no others. */
+static void tell_count(struct hub *h, const struct record_view *view)
+{
+    if ((view->header->targets >> h->region.self & 1) != 0)
+        query_reply_count(h, view, acks_count(h->acks, view->header->id));
+    acks_asked(h->acks, view->header->id);
+}
+
 /* Goes on with the broadcast in hand. False: the budget is used up before its members are. */
 static bool sweep(struct hub *h, struct fanout *f, uint32_t *budget)
 {
@@ -66,7 +74,7 @@ static bool sweep(struct hub *h, struct fanout *f, uint32_t *budget)
     while (*budget > 0) {
         if (!select_next(h, &f->sweep, &m)) {
             if ((f->sweep.view.header->flags & RECORD_WANTS_ACK) != 0)
-                query_reply_count(h, &f->sweep.view, acks_count(h->acks, f->sweep.view.header->id));
+                tell_count(h, &f->sweep.view);
             select_close(h, &f->sweep);
             h->walked = f->end;
             return true;
@@ -183,11 +191,17 @@ static void process(struct hub *h, struct fanout *f, const struct record_view *v
         if ((header->targets >> h->region.self & 1) != 0)
             query_answer(h, view);
         break;
-    case RECORD_VOID:
     case RECORD_SERVER_EMIT:
     case RECORD_ACK:
     case RECORD_REPLY:
-    case RECORD_GONE:
+        if ((header->targets >> h->region.self & 1) != 0 && h->record_for_apps != NULL)
+            h->record_for_apps(h->apps_context, view);
+        break;
+    case RECORD_GONE: /* whoever waits for it, also who was not serving yet when it was told */
+        if (h->record_for_apps != NULL)
+            h->record_for_apps(h->apps_context, view);
+        break;
+    case RECORD_VOID:
     case RECORD_NAMESPACE:
     case RECORD_KINDS: break;
     }

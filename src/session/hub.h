@@ -83,13 +83,16 @@ struct hub {
     uint64_t n_polled;    /* records that went out in polling bodies */
     uint32_t n_settled;   /* placed connections that need their place no more, in this generation */
     uint64_t rescued_at;  /* tail when held records were last saved from being overwritten */
-    /* the application is told when a socket that it accepted has left; never from within dispatch of that socket's own event */
-    void (*socket_gone)(void *context, struct sock *k, enum close_reason reason);
-    /* a socket is back, in its rooms, CONNECT packet sent; and one that is not: a CONNECT like any other */
+    /* The layer above, if there is one. A socket ends: called twice, in its rooms still, and when it has `left` them. It may disconnect others from within. */
+    void (*socket_gone)(void *context, struct sock *k, enum close_reason reason, bool left);
+    /* A record that is for this worker's applications: acknowledgement, reply, server-side emit; and the end of any worker. */
+    void (*record_for_apps)(void *context, const struct record_view *view);
+    struct slice (*socket_data)(void *context, const struct sock *k); /* JSON; absent: {} */
+    /* A socket is back, in its rooms, its CONNECT packet sent; and a CONNECT that is like any other after all. */
     void (*socket_recovered)(void *context, struct sock *k);
     void (*connect_anew)(void *context, struct session *n, uint16_t nsp, uint8_t section,
                          struct slice auth);
-    void *socket_gone_context; /* of all three */
+    void *apps_context; /* of all of these */
     bool draining;
     bool ending; /* the master is gone */
 };

@@ -433,7 +433,7 @@ static void connect_anew(struct hub *h, struct returning *it, enum recovery_resu
         client_end(h, conn_at(&h->conns, n->conn), CLOSE_FORCED_SERVER_CLOSE, WS_CLOSE_NO_STATUS,
                    NULL);
     else
-        h->connect_anew(h->socket_gone_context, n, it->nsp, it->section, it->auth);
+        h->connect_anew(h->apps_context, n, it->nsp, it->section, it->auth);
 }
 
 static void enter_rooms(struct hub *h, struct returning *it, struct sock *k)
@@ -487,7 +487,7 @@ static void restore(struct hub *h, struct returning *it)
     enter_rooms(h, it, k);
     count(h, RECOVERY_RECOVERED);
     client_send_connect(h, k);
-    h->socket_recovered(h->socket_gone_context, k);
+    h->socket_recovered(h->apps_context, k);
 }
 
 /* True: it is through, one way or the other. */

@@ -181,12 +181,9 @@ bool worker_open(struct worker *w, const struct child *child)
     h->last_append = h->walked;
     h->random = h->region.header->epoch ^ (uint64_t)getpid() << 32 ^ child->generation;
     h->random = h->random == 0 ? 1 : h->random;
-    h->socket_gone = dispatch_socket_gone;
-    h->socket_recovered = dispatch_socket_recovered;
-    h->connect_anew = dispatch_connect_anew;
-    h->socket_gone_context = &w->host;
     clock_gettime(CLOCK_MONOTONIC, &ts);
-    h->now_ms = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+    h->now_us = (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+    h->now_ms = h->now_us / 1000;
     w->signal_fd = open_signals();
     if (w->signal_fd < 0 || !open_loop(h, h->region.header->n_workers))
         return false;
@@ -196,7 +193,7 @@ bool worker_open(struct worker *w, const struct child *child)
         return false;
     }
     w->request = malloc(INBOX_BYTES_MAX);
-    if (w->request == NULL || !load_files(w))
+    if (w->request == NULL || !load_files(w) || !dispatch_open(&w->host))
         return false;
     loop_read(h->loop, h->region.bells[child->slot], &w->bell, sizeof w->bell,
               tag_pack(OP_BELL, 0, 0));
@@ -216,6 +213,7 @@ void worker_close(struct worker *w)
     for (uint32_t i = 0; i < h->conns._fresh; i++)
         client_gone(h, conn_at(&h->conns, i),
                     h->ending ? CLOSE_HOST_STOP : CLOSE_SERVER_SHUTTING_DOWN);
+    dispatch_close(&w->host);
     clients_run_deferred(h, UINT64_MAX);
     batch_free(h->batch);
     outqs_free(h->outqs);

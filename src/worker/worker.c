@@ -563,8 +563,9 @@ static void publish_counts(struct worker *w)
 static uint32_t rest_ms(struct worker *w, bool caught_up, bool sent)
 {
     struct hub *h = &w->hub;
-    bool waits_for_room = h->n_retry > 0 || !replies_flush(h);
+    bool waits_for_room = h->n_retry > 0 || !replies_flush(h) || dispatch_waits(&w->host);
     uint32_t wait = wheel_next_ms(&h->conns.wheel, h->now_ms);
+    uint32_t apps = dispatch_rest_ms(&w->host);
     uint64_t second = w->second_at_ms > h->now_ms ? w->second_at_ms - h->now_ms : 0;
 
     shm_store_u64(&h->slot->waits_since_ms, !waits_for_room                ? 0
@@ -576,6 +577,8 @@ static uint32_t rest_ms(struct worker *w, bool caught_up, bool sent)
         return 0; /* not the ring was full, but the turn */
     if (wait > second)
         wait = (uint32_t)second;
+    if (wait > apps)
+        wait = apps;
     if (outqs_count(h->outqs) > 0 || inputs_bytes(h) > 0)
         wait = wait < QUEUES_MS ? wait : QUEUES_MS;
     if (h->draining || h->ending)
@@ -606,6 +609,7 @@ static void worker_turn(struct worker *w, uint32_t *wait)
         on_event(w, &w->events[i]);
     retry_stalled(w);
     run_timers(w);
+    dispatch_turn(&w->host);
     worker_drain(w);
     worker_accept_more(w);
     conn_feed_starved(&h->conns);
