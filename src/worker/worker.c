@@ -314,7 +314,11 @@ void worker_on_http_bytes(struct worker *w, struct conn *c, struct slice bytes)
             return;
         }
         switch (http_parse(all, scanned, &request, &head_bytes, &status)) {
-        case HTTP_NEED_MORE: return;
+        case HTTP_NEED_MORE:
+            if (all.n_bytes == bytes.n_bytes) /* the first of it: from here on it is a slow request */
+                wheel_arm(&h->conns.wheel, conn_index(&h->conns, c),
+                          h->now_ms + h->config->header_timeout_ms);
+            return;
         case HTTP_BAD: http_answer_error(w, c, status); return;
         case HTTP_OK: break;
         }
