@@ -40,6 +40,8 @@ const DIFFERENT = {
   'binary-ack': 'the same',
   'invalid-origin': 'no header may hold a control character: protocol-http',
   'options-no-cors': 'a foreign Origin is refused by `origins`; without one the answer is the same: protocol-http',
+  'put-without-sid': 'the same answer, but a body that nobody reads ends its connection',
+  'event-whitespace-json': 'arguments are forwarded as they were written, white space included',
   'ws-no-eio': 'refused before the 101, as the handbook has it, not after it',
   'ws-version-12': 'version 8 is not spoken, so it is not offered: protocol-http',
   'ws-other-path': '404 at once instead of silence for a second: protocol-http',

@@ -23,7 +23,7 @@ export const translateBack = (packet) => (onNode ? packet : packet.replace('["ec
 export const isGreeting = (packet) => !onNode && /^42(\/[^,]+,)?\["auth",/.test(packet);
 
 // Ids are any 20 characters; the rest of a packet is compared.
-export const masked = (packet) => packet.replace(/"(sid|pid)":"[\w-]{20}"/g, '"$1":"ID"');
+export const masked = (packet) => packet.replace(/"(sid|pid)":"[\w-]{20,28}"/g, '"$1":"ID"');
 
 // "HTTP/1.1 200 OK\r\n…" as recorded (latin1) → { status, headers, body (UTF-8 text) }
 export function parseRecorded(text) {

@@ -120,7 +120,8 @@ export async function startTarget(t, { app = 'relay', workers = 2, balance = 'le
       disconnect: (room, { close = false, nsp = '/', id } = {}) => server.run(({ io }, n, r, c) => void io.of(n).in(r).disconnectSockets(c), nsp, id ?? room, close),
     });
   }
-  const options = { workers, balance, ...peal };
+  // Sessions of a test that has ended and asks no more would keep a drain waiting to its end.
+  const options = { workers, balance, drain_timeout: '100ms', ...peal };
   for (const [key, value] of Object.entries(times)) options[MILLISECONDS[key]] = `${value}ms`;
   if (transports) options.transports = transports.join(', ');
   if (maxHttpBufferSize) options.max_message_bytes = maxHttpBufferSize;
