@@ -91,7 +91,8 @@ static bool in_use(const struct recoverables *r, const struct shm_recovery_block
 static void block_free(struct recoverables *r, uint32_t index)
 {
     shm_store_u64(&r->region->blocks[index].user, 0);
-    r->free[r->n_free++] = index;
+    if (index - r->first < r->n_fresh) /* else, a predecessor's, it is still among the fresh ones */
+        r->free[r->n_free++] = index;
 }
 
 void recoverables_collect(struct recoverables *r, uint32_t budget)

@@ -337,7 +337,8 @@ static bool has_returned(struct sessions *s, uint32_t index, uint64_t now_ms)
     switch (recovery_state(word)) {
     case RECOVERY_NONE: break; /* released elsewhere */
     case RECOVERY_LIVE:
-    case RECOVERY_SPOILED: return recovery_holder(word) == s->region->self;
+    case RECOVERY_SPOILED: /* an inherited one that is not yet passed by stays, or it would be a fresh one */
+        return recovery_holder(word) == s->region->self && index - s->first < s->n_touched;
     case RECOVERY_CLAIMED: return false;
     case RECOVERY_DETACHED:
         if (shm_load_u64(&e->expires_ms) > now_ms)
@@ -350,7 +351,8 @@ static bool has_returned(struct sessions *s, uint32_t index, uint64_t now_ms)
     }
     assert(s->n_used > 0);
     s->n_used--;
-    index_give(s, index);
+    if (index - s->first < s->n_touched) /* else, inherited, it is still among the fresh ones */
+        index_give(s, index);
     return true;
 }
 
