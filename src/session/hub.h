@@ -27,6 +27,7 @@ struct condemned {
 struct acks;
 struct replies;
 struct inputs;
+struct ends;
 struct poll;
 
 struct hub {
@@ -47,6 +48,7 @@ struct hub {
     struct acks *acks;       /* broadcasts that local clients may acknowledge */
     struct replies *replies; /* records that wait for room in the ring */
     struct inputs *inputs;   /* half-received messages */
+    struct ends *ends;       /* connections that a disconnect is to close */
     struct condemned
         *condemned; /* [2 * conns.max]: CONN_CONDEMNED; burying one may condemn it anew */
     uint32_t n_condemned;

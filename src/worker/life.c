@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "session/acks.h"
+#include "session/ends.h"
 #include "session/input.h"
 #include "session/polling.h"
 #include "session/publish.h"
@@ -113,6 +114,7 @@ static bool open_tables(struct hub *h)
     h->acks = acks_new();
     h->replies = replies_new();
     h->inputs = inputs_new();
+    h->ends = ends_new();
     h->condemned = calloc((size_t)h->conns.max * 2, sizeof *h->condemned);
     h->retry = calloc(h->conns.max, sizeof *h->retry);
     h->retrying = calloc(h->conns.max, sizeof *h->retrying);
@@ -121,7 +123,7 @@ static bool open_tables(struct hub *h)
         calloc(h->sockets.socks_max, sizeof *h->selected); /* untouched pages cost nothing */
     if (h->directory == NULL || h->identities == NULL || h->outqs == NULL || h->acks == NULL ||
         h->replies == NULL || h->inputs == NULL || h->condemned == NULL || h->selected == NULL ||
-        h->retry == NULL || h->retrying == NULL || h->polls == NULL)
+        h->ends == NULL || h->retry == NULL || h->retrying == NULL || h->polls == NULL)
         return false;
     h->batch = batch_new(&h->conns, h->outqs, &limits, &events);
     return h->batch != NULL && rooms_init(&h->rooms, h->directory) == 0 &&
@@ -174,8 +176,10 @@ bool worker_open(struct worker *w, const struct child *child)
         return false;
     }
     w->request = malloc(INBOX_BYTES_MAX);
-    if (w->request == NULL || !dispatch_open(&w->host))
+    if (w->request == NULL)
         return false;
+    if (!dispatch_open(&w->host))
+        _exit(1); /* nothing is served yet; a module that began half may have threads, which nobody can stop */
     loop_read(h->loop, h->region.bells[child->slot], &w->bell, sizeof w->bell,
               tag_pack(OP_BELL, 0, 0));
     loop_poll(h->loop, child->inbox_fd, POLLIN, tag_pack(OP_INBOX, 0, 0));
@@ -201,6 +205,7 @@ void worker_close(struct worker *w)
     acks_free(h->acks);
     replies_free(h->replies);
     inputs_free(h->inputs);
+    ends_free(h->ends);
     sessions_free(h->identities);
     directory_free(h->directory);
     loop_free(h->loop);
