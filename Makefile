@@ -2,6 +2,7 @@
 #
 #   make [all]        build build/peal; missing build libraries are named and installed first
 #   make run          build, then serve the demo page (needs nothing but the build libraries)
+#   make client       put the Socket.IO client bundles of the npm package into build/client, for client_files
 #   make install      install into DESTDIR and PREFIX (/usr/local)
 #   make test         unit, corpora, models, sim, faults, e2e; then again under sanitizers  (10 minutes)
 #   make test SAN=address,undefined      the same tests with one sanitizer only (or SAN=thread, or SAN=none)
@@ -13,7 +14,7 @@
 #   make format       clang-format in place
 #   make fuzz         libFuzzer, FUZZ_SECONDS (30) for each target; a crash goes to its corpus
 #   make house        the cheap part of lint
-#   make deps-build (deps-test, deps-lint, deps-fuzz)    install what these targets need and the machine lacks
+#   make deps-build (deps-client, deps-test, deps-lint, deps-fuzz)    install what these targets need and the machine lacks
 #   make clean        remove build/
 #
 # Variables: BUILD (build folder), SAN (sanitizers; own folder below BUILD), CC, CFLAGS, LDFLAGS, DESTDIR, PREFIX,
@@ -104,7 +105,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || cat .vers
 # $(call remember,FILE,TEXT): FILE holds TEXT, and is touched only when that changes.
 remember = $(if $(and $(wildcard $(1)),$(findstring <$(strip $(2))>,<$(file <$(1))>)),,$(shell mkdir -p $(dir $(1)))$(file >$(1),$(strip $(2))))
 
-QUIET_GOALS := help clean format house deps-%
+QUIET_GOALS := help clean client format house deps-%
 ifneq ($(filter-out $(QUIET_GOALS),$(or $(MAKECMDGOALS),all)),)
 $(call remember,$(OUT)/gen/flags,$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL))
 $(call remember,$(OUT)/gen/version,$(VERSION))
@@ -205,7 +206,7 @@ endif
 
 # ---- Targets ---------------------------------------------------------------------------------------------------------
 
-.PHONY: all programs peal-program bench-programs fuzz-programs run install test soak bench lint format fuzz clean help FORCE
+.PHONY: all programs peal-program bench-programs fuzz-programs run client install test soak bench lint format fuzz clean help FORCE
 all: $(READY) $(PEAL)
 peal-program: $(PEAL) $(MODULES)
 programs: peal-program $(UNIT) $(FUZZ) $(SIM) $(FAULT)
@@ -213,7 +214,7 @@ bench-programs: $(PEAL) $(BENCH)
 fuzz-programs: $(FUZZ)
 
 export BUILD DEPS
-DEPS_TARGETS := deps-build deps-unit deps-model deps-e2e deps-test deps-lint deps-fuzz
+DEPS_TARGETS := deps-build deps-client deps-unit deps-model deps-e2e deps-test deps-lint deps-fuzz
 .PHONY: $(DEPS_TARGETS)
 $(DEPS_TARGETS): deps-%:
 	.ci/deps $*
@@ -221,6 +222,13 @@ $(DEPS_TARGETS): deps-%:
 run: all
 	echo 'Peal will say event=ready; then open http://localhost:3000/ in two windows. Counters: http://localhost:9300/metrics'
 	exec $(OUT)/peal serve --demo=yes $(ARGS)
+
+# A copy that fails leaves the folder as it was.
+client: deps-client
+	rm -rf $(BUILD)/client.new && mkdir -p $(BUILD)/client.new
+	cp tests/node_modules/socket.io/client-dist/socket.io{,.min,.esm.min,.msgpack.min}.js{,.map} $(BUILD)/client.new/
+	rm -rf $(BUILD)/client && mv $(BUILD)/client.new $(BUILD)/client
+	echo "$(BUILD)/client: Socket.IO client $$(sed -n 's/^  "version": "\(.*\)",/\1/p' tests/node_modules/socket.io/package.json)"
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include/peal

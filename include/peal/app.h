@@ -147,7 +147,7 @@ struct peal_app {
     /* A client asks to be let in (Node: middleware), with its auth payload ({} if none). Answer with peal_accept or peal_refuse, now or within
      * connect_timeout; at most 1,024 wait in a worker. NULL: everybody is accepted. */
     void (*connect)(struct peal_host *host, peal_socket socket, struct peal_text auth);
-    /* It was let in. Called before its first event; what is emitted from here on reaches it behind its CONNECT packet. */
+    /* It was let in, or is back after a lost connection (peal_recovered; `connect` is not called for it then). Called before its first event; what is emitted from here on reaches it behind its CONNECT packet. */
     enum peal_result (*connection)(struct peal_host *host, peal_socket socket);
     /* An event of such a client; NULL: events are ignored, and counted as unhandled. *handled is true beforehand. */
     enum peal_result (*event)(struct peal_host *host, peal_socket socket,
@@ -194,6 +194,9 @@ enum peal_result peal_join(struct peal_host *host, peal_socket socket,
                            const struct peal_text *rooms, uint32_t n_rooms);
 enum peal_result peal_leave(struct peal_host *host, peal_socket socket,
                             const struct peal_text *rooms, uint32_t n_rooms);
+/* Is it back after a lost connection (`recovery`), in the rooms that it was in, with its id? What it missed has been sent to it. Its data and pointer are
+ * not kept. */
+bool peal_recovered(struct peal_host *host, peal_socket socket);
 bool peal_in_room(struct peal_host *host, peal_socket socket, struct peal_text room);
 /* The rooms it is in (without that of its own id, and without joins and leaves of this very turn); at most `max` are written, the number of all is
  * returned. Valid until one is left. */

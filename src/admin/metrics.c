@@ -139,6 +139,16 @@ static void write_closes(struct scrape *s)
                  s->sum.counters[COUNT_CLOSE_FIRST + i]);
 }
 
+static void write_recoveries(struct scrape *s)
+{
+    family(s, "peal_recoveries_total", "counter",
+           "Clients that wanted their session back and got it, or why they did not.");
+    for (uint32_t i = 0; i < RECOVERY_RESULTS; i++)
+        labelled(s, "peal_recoveries_total", "result",
+                 recovery_result_name((enum recovery_result)i),
+                 s->sum.counters[COUNT_RECOVERY_FIRST + i]);
+}
+
 /* --- namespaces --- */
 
 static uint64_t namespace_sockets(const struct region *region, uint32_t index)
@@ -433,6 +443,7 @@ void metrics_write(struct metrics *m, const struct ring *ring, uint64_t now_us, 
     write_connections(&s);
     write_refused(&s);
     write_closes(&s);
+    write_recoveries(&s);
     write_sockets(&s);
     write_plain(&s);
     write_state(&s);

@@ -10,6 +10,7 @@
 #include "session/ends.h"
 #include "session/publish.h"
 #include "session/query.h"
+#include "session/recovery.h"
 
 /* --- opening namespaces --- */
 
@@ -51,13 +52,44 @@ static void ask_application(struct peal_host *host, struct sock *k, struct slice
         (void)host_tell(host, k); /* FULL: it is told in a later turn, or before its first event */
 }
 
+/* A CONNECT that does not come back to an earlier session, or cannot (hub.connect_anew). */
+static void connect_anew(void *context, struct session *n, uint16_t nsp, uint8_t section,
+                         struct slice auth)
+{
+    struct peal_host *host = context;
+    struct hub *h = host->hub;
+    struct sock *k = client_connect(h, n, nsp, section, auth);
+
+    if (k == NULL)
+        client_send_connect_error(h, conn_at(&h->conns, n->conn), namespace_name(&h->region, nsp),
+                                  slice_text("Server is full"), (struct slice){ NULL, 0 });
+    else
+        ask_application(host, k, auth);
+}
+
+/* As in Node with skipMiddlewares: it was let in before, and is not asked again (hub.socket_recovered). */
+static void socket_recovered(void *context, struct sock *k)
+{
+    struct peal_host *host = context;
+
+    if (host_app(host, k)->api->connection == NULL)
+        return;
+    local_untold_add(&host->locals, sock_index(&host->hub->sockets, k));
+    (void)host_tell(host, k); /* FULL: in a later turn, or before its first event */
+}
+
+void dispatch_hook_recovery(struct peal_host *host)
+{
+    host->hub->connect_anew = connect_anew;
+    host->hub->socket_recovered = socket_recovered;
+}
+
 static void on_connect(struct peal_host *host, struct conn *c, const struct sio_packet *packet)
 {
     struct hub *h = host->hub;
     struct session *n = session_at(&h->sockets, c->owner);
     const struct config_namespace *section =
         packet->nsp.n_bytes > NAME_BYTES_MAX ? NULL : config_namespace_find(h->config, packet->nsp);
-    struct sock *k;
     uint8_t index;
     uint32_t nsp;
     bool added;
@@ -80,13 +112,8 @@ static void on_connect(struct peal_host *host, struct conn *c, const struct sio_
         close_for_state(h, c);
         return;
     }
-    k = client_connect(h, n, (uint16_t)nsp, index, packet->payload);
-    if (k == NULL) {
-        client_send_connect_error(h, c, packet->nsp, slice_text("Server is full"),
-                                  (struct slice){ NULL, 0 });
-        return;
-    }
-    ask_application(host, k, packet->payload);
+    if (!recovery_begin(h, n, (uint16_t)nsp, index, packet->payload))
+        connect_anew(host, n, (uint16_t)nsp, index, packet->payload);
 }
 
 /* --- events --- */

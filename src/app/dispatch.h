@@ -16,6 +16,9 @@ MUST_USE bool dispatch_open(struct peal_host *host);
 /* No socket is left. */
 void dispatch_close(struct peal_host *host);
 
+/* The part of dispatch_open that concerns sockets that come back (recovery). */
+void dispatch_hook_recovery(struct peal_host *host);
+
 /* A Socket.IO packet of a client, complete with its attachments. */
 MUST_USE enum dispatch_result dispatch_packet(struct peal_host *host, struct conn *c,
                                               const struct sio_packet *packet,

@@ -105,6 +105,7 @@ bool dispatch_open(struct peal_host *host)
     h->record_for_apps = on_record;
     h->socket_data = data_of;
     h->apps_context = host;
+    dispatch_hook_recovery(host);
     (void)app_index(host, &nothing_app);
     for (uint32_t i = 0; i < h->config->n_namespaces; i++) {
         const struct peal_app *api = api_of(h->config, &h->config->namespaces[i]);

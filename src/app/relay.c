@@ -193,6 +193,23 @@ static void demo_connect(struct peal_host *host, peal_socket socket, struct peal
                           (struct peal_text){ NULL, 0 });
 }
 
+/* Back on another worker, perhaps: the page shows the one that it is on. */
+static enum peal_result demo_connection(struct peal_host *host, peal_socket socket)
+{
+    char name[32];
+    struct peal_text room = { name, 0 };
+
+    for (uint64_t i = 0; peal_recovered(host, socket) && i < peal_stat(host, PEAL_STAT_WORKERS); i++) {
+        snprintf(name, sizeof name, "worker %llu", (unsigned long long)i);
+        room.n_bytes = (uint32_t)strlen(name);
+        if (i == peal_worker(host))
+            (void)peal_join(host, socket, &room, 1); /* full: no counters for this one */
+        else
+            (void)peal_leave(host, socket, &room, 1);
+    }
+    return PEAL_OK;
+}
+
 static void demo_second(struct peal_host *host)
 {
     static const struct peal_text nsp = { "/demo", 5 };
@@ -221,6 +238,7 @@ const struct peal_app demo_app = {
     .abi = PEAL_APP_ABI,
     .name = "demo",
     .connect = demo_connect,
+    .connection = demo_connection,
     .event = relay_event,
     .second = demo_second,
 };

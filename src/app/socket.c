@@ -238,6 +238,13 @@ enum peal_result peal_leave(struct peal_host *host, peal_socket socket,
     return result_from_join(client_leave_rooms(host->hub, k, names, n_rooms));
 }
 
+bool peal_recovered(struct peal_host *host, peal_socket socket)
+{
+    const struct sock *k = host_on_loop(host, __func__) ? host_sock(host, socket) : NULL;
+
+    return k != NULL && k->recovered;
+}
+
 bool peal_in_room(struct peal_host *host, peal_socket socket, struct peal_text room)
 {
     struct hub *h = host->hub;

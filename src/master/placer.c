@@ -125,7 +125,7 @@ static struct place_choice placer_choose(struct master *m, const struct place_wo
     struct placer *p = &m->placer;
     struct place_choice choice;
 
-    if (m->region.header->listeners_closed)
+    if (m->region.header->draining == DRAIN_CLOSING)
         return place_anywhere(workers, n, REFUSE_DRAINING, &p->turn);
     if (m->config->balance != BALANCE_LEASTCONN) /* the workers count for themselves */
         return place_anywhere(workers, n, REFUSE_NOT, &p->turn);

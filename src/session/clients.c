@@ -13,6 +13,7 @@
 #include "session/exchange.h"
 #include "session/input.h"
 #include "session/polling.h"
+#include "session/recovery.h"
 #include "shm/atomic.h"
 
 #define CLOSE_TIMEOUT_MS 2000 /* for what was queued and the close frame to go out */
@@ -122,6 +123,7 @@ static void run(struct hub *h, struct deferred_item *item)
             break;
         }
         sock_become(k, SOCK_ACTIVE);
+        recovery_started(h, k);
         if (item->n_bytes > 0)
             client_send(h, c, item->bytes, item->n_bytes, false);
         break;
@@ -135,12 +137,13 @@ static void run(struct hub *h, struct deferred_item *item)
             break;
         }
         k->n_joins--;
-        (void)sock_enter(&h->sockets, &h->rooms, k,
-                         item->room); /* false: it is in it already, which is fine */
+        if (sock_enter(&h->sockets, &h->rooms, k,
+                       item->room)) /* false: it is in it already, which is fine */
+            recovery_entered(h, k, room_name(room_at(&h->rooms, item->room)), h->walked, h->walked);
         break;
     case DEFERRED_LEAVE:
-        if (live)
-            (void)sock_leave(&h->sockets, &h->rooms, k, item->room);
+        if (live && sock_leave(&h->sockets, &h->rooms, k, item->room))
+            recovery_left(h, k, room_name(room_at(&h->rooms, item->room)), h->walked);
         room_unref(&h->rooms, item->room);
         break;
     }
@@ -407,6 +410,17 @@ void client_socket_id(struct hub *h, const struct sock *k, char id[SOCKET_ID_CHA
     base64url_encode(id, h->region.sessions[k->identity].id, SOCKET_ID_BYTES);
 }
 
+static void keep_auth(struct hub *h, uint32_t sock, struct slice auth)
+{
+    char *copy = auth.n_bytes > 2 ? malloc(auth.n_bytes + 1) : NULL; /* `{}` is what none means */
+
+    h->sockets.auths[sock] = copy;
+    if (copy == NULL)
+        return;
+    memcpy(copy, auth.bytes, auth.n_bytes);
+    copy[auth.n_bytes] = 0;
+}
+
 struct sock *client_connect(struct hub *h, struct session *n, uint16_t nsp, uint8_t section,
                             struct slice auth)
 {
@@ -416,13 +430,7 @@ struct sock *client_connect(struct hub *h, struct session *n, uint16_t nsp, uint
     if (k == NULL)
         return NULL;
     index = sock_index(&h->sockets, k);
-    if (auth.n_bytes > 2) { /* `{}` is what none means */
-        h->sockets.auths[index] = malloc(auth.n_bytes + 1);
-        if (h->sockets.auths[index] != NULL) {
-            memcpy(h->sockets.auths[index], auth.bytes, auth.n_bytes);
-            h->sockets.auths[index][auth.n_bytes] = 0;
-        }
-    }
+    keep_auth(h, index, auth);
     return k;
 }
 
@@ -432,29 +440,76 @@ static uint32_t put_packet(char *out, enum sio_type type, struct slice nsp)
     return sio_put_header(out, type, 0, nsp, -1);
 }
 
+/* The CONNECT packet that answers, in its frame: with the pid where the client may come back. */
+static uint32_t put_connect(struct hub *h, const struct sock *k, uint8_t frame[CLIENT_CONNECT_MAX])
+{
+    char packet[SIO_HEADER_MAX + NAME_BYTES_MAX + 64];
+    uint32_t at = put_packet(packet, SIO_CONNECT, namespace_name(&h->region, k->nsp));
+
+    memcpy(packet + at, "{\"sid\":\"", 8);
+    client_socket_id(h, k, packet + at + 8);
+    at += 8 + SOCKET_ID_CHARS;
+    if (k->recoverable) {
+        memcpy(packet + at, "\",\"pid\":\"", 9);
+        recovery_pid(h, k, packet + at + 9);
+        at += 9 + SOCKET_ID_CHARS;
+    }
+    memcpy(packet + at, "\"}", 2);
+    return client_frame_text(frame, packet, at + 2);
+}
+
+struct sock *client_restore(struct hub *h, struct session *n, uint16_t nsp, uint8_t section,
+                            uint32_t identity, struct slice auth)
+{
+    uint32_t index = sock_new(&h->sockets);
+    struct sock *k;
+
+    if (index == SOCK_NONE)
+        return NULL;
+    k = sock_at(&h->sockets, index);
+    sock_become(k, SOCK_PENDING);
+    k->conn = n->conn;
+    k->nsp = nsp;
+    k->section = section;
+    k->identity = identity;
+    keep_auth(h, index, auth);
+    if (!sock_enter_namespace(
+            &h->sockets, &h->rooms, k,
+            record_hash(h->region.header->hash_key, namespace_name(&h->region, nsp),
+                        (struct slice){ NULL, 0 }))) {
+        sock_free(&h->sockets, index);
+        return NULL;
+    }
+    session_link(&h->sockets, n, k);
+    sock_become(k, SOCK_ACTIVATING);
+    sock_become(k, SOCK_ACTIVE);
+    n->connect_in_ms = 0;
+    count_socket(h, nsp, 1);
+    return k;
+}
+
+void client_send_connect(struct hub *h, struct sock *k)
+{
+    uint8_t frame[CLIENT_CONNECT_MAX];
+    uint32_t n_bytes = put_connect(h, k, frame);
+
+    client_send(h, conn_at(&h->conns, k->conn), frame, n_bytes, false);
+}
+
 void client_accept(struct hub *h, struct sock *k, const struct slice *rooms, uint32_t n_rooms)
 {
     struct conn *c = conn_at(&h->conns, k->conn);
     struct session *n = session_at(&h->sockets, k->session);
-    struct slice nsp = namespace_name(&h->region, k->nsp);
     struct deferred_item item = item_for(h, c, k, DEFERRED_ACTIVATE);
-    char packet[SIO_HEADER_MAX + NAME_BYTES_MAX + 64];
-    uint8_t frame[sizeof packet + WS_HEADER_MAX];
-    char id[SOCKET_ID_CHARS];
-    uint32_t at;
+    uint8_t frame[CLIENT_CONNECT_MAX];
 
     assert(k->state == SOCK_PENDING);
     sock_become(k, SOCK_ACTIVATING);
     n->connect_in_ms = 0;
     count_socket(h, k->nsp, 1);
-    client_socket_id(h, k, id);
-    at = put_packet(packet, SIO_CONNECT, nsp);
-    memcpy(packet + at, "{\"sid\":\"", 8);
-    memcpy(packet + at + 8, id, sizeof id);
-    memcpy(packet + at + 8 + sizeof id, "\"}", 2);
-    at += 10 + (uint32_t)sizeof id;
+    recovery_prepare(h, k);
     item.bytes = frame;
-    item.n_bytes = client_frame_text(frame, packet, at);
+    item.n_bytes = put_connect(h, k, frame);
     at_position(h, item, ring_tail(&h->ring));
     hold_rooms(h, k, rooms, n_rooms);
 }
@@ -499,7 +554,7 @@ static void drop_sock(struct hub *h, struct sock *k, enum close_reason reason)
     sock_leave_all(&h->sockets, &h->rooms, k);
     if (h->socket_gone != NULL)
         h->socket_gone(h->apps_context, k, reason, true);
-    session_release(h->identities, k->identity);
+    recovery_let_go(h, k, reason); /* its identity */
     session_unlink(&h->sockets, n, k);
     sock_free(&h->sockets, sock_index(&h->sockets, k));
 }
@@ -652,6 +707,7 @@ void client_lagged(struct hub *h, struct conn *c)
 {
     if (h->config->slow_consumer == SLOW_DROP && c->outq != NULL && c->state == CONN_OPEN) {
         count_add(h->row, COUNT_SLOW_DROP, 1 + outq_drop(h->outqs, c->outq));
+        recovery_lagged(h, c);
         return;
     }
     count_add(h->row, COUNT_SLOW_CLOSE, 1);

@@ -7,6 +7,8 @@
 
 #include "session/hub.h"
 
+#define CLIENT_CONNECT_MAX 448 /* bytes of a CONNECT packet with its frame header */
+
 /* A WebSocket that speaks Engine.IO: makes its session and sends the open packet. Takes over `handshake` (handshake_keep) if it succeeds. False: tables
  * are full; nothing happened. */
 MUST_USE bool client_open_socketio(struct hub *h, struct conn *c, char *handshake);
@@ -30,6 +32,11 @@ MUST_USE bool client_open_echo(struct hub *h, struct conn *c);
 /* A CONNECT for a namespace that exists: the socket, PENDING. NULL: tables are full. `auth` is copied. */
 MUST_USE struct sock *client_connect(struct hub *h, struct session *n, uint16_t nsp,
                                      uint8_t section, struct slice auth);
+
+/* A socket that came back with its identity: ACTIVE from here on, in no room yet. Between two records only. NULL: the table is full; nothing happened. */
+MUST_USE struct sock *client_restore(struct hub *h, struct session *n, uint16_t nsp,
+                                     uint8_t section, uint32_t identity, struct slice auth);
+void client_send_connect(struct hub *h, struct sock *k);
 
 /* The answer to a PENDING socket. `rooms`: joined before anything else reaches it. */
 void client_accept(struct hub *h, struct sock *k, const struct slice *rooms, uint32_t n_rooms);

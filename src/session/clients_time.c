@@ -8,6 +8,7 @@
 #include "session/clients.h"
 #include "session/input.h"
 #include "session/polling.h"
+#include "session/recovery.h"
 #include "shm/atomic.h"
 
 #define RECHECK_MS 1000
@@ -187,9 +188,10 @@ void clients_check_queues(struct hub *h)
         c = conn_at(&h->conns, outq_conn(largest));
         n_dropped = outq_drop(h->outqs, largest);
         if (c->state == CONN_OPEN && h->config->slow_consumer == SLOW_DROP &&
-            outq_bytes(largest) == 0)
+            outq_bytes(largest) == 0) {
             count_add(h->row, COUNT_SLOW_DROP, n_dropped);
-        else if (c->state == CONN_OPEN && outq_bytes(largest) == 0)
+            recovery_lagged(h, c);
+        } else if (c->state == CONN_OPEN && outq_bytes(largest) == 0)
             client_lagged(h, c);
         else
             client_gone(

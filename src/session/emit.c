@@ -66,6 +66,8 @@ enum ring_result emit_event(struct hub *h, const struct emit *to, struct slice h
     if (tail.n_bytes > 0)
         memcpy(text + at, tail.bytes, tail.n_bytes);
     at += tail.n_bytes;
+    while (at > spec.event_at && text[at - 1] != ']')
+        at--; /* white space that a client left behind its array: an offset goes before the bracket */
     parts[0] = (struct record_part){ .payload = slice_of(text, at), .opcode = WS_TEXT };
     for (uint32_t i = 0; i < n_attachments; i++)
         parts[1 + i] = (struct record_part){ .payload = attachments[i], .opcode = WS_BINARY };

@@ -7,7 +7,7 @@
 
 #include "session/clients.h"
 
-#define HEAD_MAX (2048 + EXCHANGE_HEADERS_MAX)
+#define HEAD_MAX (1024 + CORS_PREFLIGHT_MAX + EXCHANGE_HEADERS_MAX)
 /* For a connection that served a session: longer than the minute for which nginx keeps idle connections to its upstreams, so that it is the proxy that
  * closes them, and none of its requests meets a close. */
 #define IDLE_SERVED_MS 75000
@@ -27,15 +27,11 @@ struct exchange *exchange_begin(struct hub *h, struct conn *c, const struct http
     return x;
 }
 
-void exchange_add_header(struct exchange *x, const char *name, struct slice value)
+void exchange_add_lines(struct exchange *x, const char *lines, uint32_t n_bytes)
 {
-    size_t n = strlen(name) + 2 + value.n_bytes + 2;
-
-    if (x->n_headers + n > EXCHANGE_HEADERS_MAX)
-        return;
-    x->n_headers += (uint16_t)snprintf(x->headers + x->n_headers, n + 1, "%s: %.*s\r", name,
-                                       (int)value.n_bytes, value.bytes);
-    x->headers[x->n_headers++] = '\n';
+    assert(x->n_headers + n_bytes <= EXCHANGE_HEADERS_MAX);
+    memcpy(x->headers + x->n_headers, lines, n_bytes);
+    x->n_headers += (uint16_t)n_bytes;
 }
 
 void exchange_drop(struct hub *h, struct conn *c)
@@ -49,12 +45,18 @@ void exchange_answer(struct hub *h, struct conn *c, const struct answer *a)
     const struct exchange *x = exchange_of(h, c);
     bool close = a->close || (x != NULL && !x->keep_alive);
     bool head_only = a->head_only || (x != NULL && x->head_only);
+    bool no_length = a->status == 304 || a->status == 204; /* 204: the preflight's own line says 0 */
+    char length[40] = "";
     char head[HEAD_MAX];
-    int n = snprintf(head, sizeof head,
-                     "HTTP/1.1 %u %s\r\n%s%s%sContent-Length: %u\r\n%s%.*sConnection: %s\r\n\r\n",
-                     a->status, http_reason(a->status), a->type == NULL ? "" : "Content-Type: ",
-                     a->type == NULL ? "" : a->type, a->type == NULL ? "" : "\r\n",
-                     a->body.n_bytes, a->headers == NULL ? "" : a->headers,
+    int n;
+
+    if (!no_length)
+        snprintf(length, sizeof length, "Content-Length: %u\r\n", a->body.n_bytes);
+    n = snprintf(head, sizeof head,
+                     "HTTP/1.1 %u %s\r\n%s%s%s%s%s%.*sConnection: %s\r\n\r\n", a->status,
+                     http_reason(a->status), a->type == NULL ? "" : "Content-Type: ",
+                     a->type == NULL ? "" : a->type, a->type == NULL ? "" : "\r\n", length,
+                     a->headers == NULL ? "" : a->headers,
                      x == NULL ? 0 : (int)x->n_headers, x == NULL ? "" : x->headers,
                      close ? "close" : "keep-alive");
 

@@ -3,10 +3,13 @@
 #ifndef PEAL_SESSION_EXCHANGE_H
 #define PEAL_SESSION_EXCHANGE_H
 
+#include "proto/cookie.h"
+#include "proto/cors.h"
+#include "proto/gzip.h"
 #include "proto/http_body.h"
 #include "session/hub.h"
 
-#define EXCHANGE_HEADERS_MAX 1024 /* bytes of header lines that every answer to a request carries */
+#define EXCHANGE_HEADERS_MAX (CORS_LINES_MAX + COOKIE_LINE_MAX + 64) /* bytes of header lines of its own */
 
 struct exchange {
     struct http_body body;
@@ -16,8 +19,9 @@ struct exchange {
     bool head_only;
     bool discards;
     bool body_whole;
+    uint8_t coding; /* enum coding: what its client takes */
     uint16_t n_headers;
-    char headers[EXCHANGE_HEADERS_MAX]; /* CORS, cookie; each line with its CR LF */
+    char headers[EXCHANGE_HEADERS_MAX]; /* CORS, cookie …; each line with its CR LF */
 };
 
 struct answer {
@@ -36,8 +40,8 @@ static inline struct exchange *exchange_of(struct hub *h, const struct conn *c)
 {
     return conn_cold(&h->conns, c)->exchange;
 }
-/* One more header line (without CR LF) for its answer; too long: left out. */
-void exchange_add_header(struct exchange *x, const char *name, struct slice value);
+/* More header lines for its answer, each with its CR LF. */
+void exchange_add_lines(struct exchange *x, const char *lines, uint32_t n_bytes);
 void exchange_drop(struct hub *h, struct conn *c);
 
 /* Answers the request in hand; the connection then waits for the next one, or ends. It belongs to no session any more. */

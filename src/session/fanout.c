@@ -13,6 +13,7 @@
 #include "session/polling.h"
 #include "session/publish.h"
 #include "session/query.h"
+#include "session/recovery.h"
 #include "shm/atomic.h"
 
 #define MEMBERS_PER_WALK 16384 /* pieces chained in one turn, besides what is sent */
@@ -109,6 +110,12 @@ static void for_selected(struct hub *h, const struct record_view *view,
     }
 }
 
+/* Where the record in hand ends. */
+static uint64_t record_end(const struct hub *h, const struct record_view *view)
+{
+    return h->walked + (view->header->n_bytes + RING_UNIT_BYTES - 1) / RING_UNIT_BYTES;
+}
+
 static void apply_join(struct hub *h, struct sock *k, const struct record_view *view)
 {
     struct record_names it = record_names_open(view, RECORD_ARGS);
@@ -118,8 +125,9 @@ static void apply_join(struct hub *h, struct sock *k, const struct record_view *
     while (record_names_next(&it, &name, &hash)) {
         uint32_t room = room_ref(&h->rooms, hash, k->nsp, name);
 
-        if (room != ROOM_NONE)
-            (void)sock_enter(&h->sockets, &h->rooms, k, room); /* false: already in it */
+        if (room != ROOM_NONE &&
+            sock_enter(&h->sockets, &h->rooms, k, room)) /* false: already in it */
+            recovery_entered(h, k, name, h->walked, record_end(h, view));
     }
 }
 
@@ -132,8 +140,9 @@ static void apply_leave(struct hub *h, struct sock *k, const struct record_view 
     while (record_names_next(&it, &name, &hash)) {
         uint32_t room = room_find(&h->rooms, hash, k->nsp, name);
 
-        if (room != ROOM_NONE)
-            (void)sock_leave(&h->sockets, &h->rooms, k, room); /* false: not in it */
+        if (room != ROOM_NONE &&
+            sock_leave(&h->sockets, &h->rooms, k, room)) /* false: not in it */
+            recovery_left(h, k, name, record_end(h, view));
     }
 }
 
@@ -142,6 +151,10 @@ static void apply_disconnect(struct hub *h, struct sock *k, const struct record_
     struct conn *c = conn_at(&h->conns, k->conn);
     struct session *n = session_at(&h->sockets, k->session);
 
+    if ((view->header->flags & RECORD_LOST) != 0) {
+        client_condemn(h, c, CLOSE_TRANSPORT_CLOSE, false); /* its client is back elsewhere */
+        return;
+    }
     if (c->kind == CONN_ROOM) { /* a plain client is its only socket */
         client_end(h, c, CLOSE_SERVER_NAMESPACE_DISCONNECT, WS_CLOSE_NORMAL,
                    "disconnected by the server");
@@ -203,6 +216,7 @@ bool fanout_walk(struct hub *h, struct fanout *f)
 
     if (f->sweep.open && !sweep(h, f, &budget))
         return false;
+    recovery_run(h); /* between two records: here who has come back joins its rooms */
     while (n_records < WORKER_RECORDS_PER_TURN && budget > 0) {
         struct record_view view;
         const uint8_t *record;

@@ -29,6 +29,10 @@ struct replies;
 struct inputs;
 struct ends;
 struct poll;
+struct gzip;
+struct recovery;
+struct recoverables;
+struct session;
 
 struct hub {
     const struct config *config;
@@ -49,6 +53,8 @@ struct hub {
     struct replies *replies; /* records that wait for room in the ring */
     struct inputs *inputs;   /* half-received messages */
     struct ends *ends;       /* connections that a disconnect is to close */
+    struct recoverables *recoverables; /* NULL: recovery is off */
+    struct recovery *recovery;         /* clients that are coming back; NULL: recovery is off */
     struct condemned
         *condemned; /* [2 * conns.max]: CONN_CONDEMNED; burying one may condemn it anew */
     uint32_t n_condemned;
@@ -56,6 +62,9 @@ struct hub {
     struct poll *polls; /* [sessions_max]: of sessions that poll (polling.c) */
     char *body;         /* polling.c: an answer's body */
     uint32_t body_bytes;
+    struct gzip *gzip; /* http_compression; NULL: off */
+    char *zipped;      /* polling.c: a body compressed */
+    uint32_t zipped_bytes;
     uint32_t *retry; /* [conns.max]: connections whose input is to be looked at in the next turn; CONN_RETRY */
     uint32_t *retrying; /* [conns.max]: those of this turn */
     uint32_t n_retry;
@@ -81,7 +90,11 @@ struct hub {
     /* A record that is for this worker's applications: acknowledgement, reply, server-side emit; and the end of any worker. */
     void (*record_for_apps)(void *context, const struct record_view *view);
     struct slice (*socket_data)(void *context, const struct sock *k); /* JSON; absent: {} */
-    void *apps_context;
+    /* A socket is back, in its rooms, its CONNECT packet sent; and a CONNECT that is like any other after all. */
+    void (*socket_recovered)(void *context, struct sock *k);
+    void (*connect_anew)(void *context, struct session *n, uint16_t nsp, uint8_t section,
+                         struct slice auth);
+    void *apps_context; /* of all of these */
     bool draining;
     bool ending; /* the master is gone */
 };

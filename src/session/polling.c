@@ -6,6 +6,7 @@
 #include "session/polling.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "proto/eio_payload.h"
@@ -56,13 +57,38 @@ enum sid_place polling_find(const struct hub *h, struct slice sid, uint32_t *loc
 
 /* --- answers --- */
 
+/* Compresses a body that is long enough where its client takes that. Returns the coding, CODING_IDENTITY if it stays as it is. */
+static enum coding compress(struct hub *h, enum coding coding, struct slice *body)
+{
+    uint32_t n;
+
+    if (h->gzip == NULL || coding == CODING_IDENTITY ||
+        body->n_bytes < h->config->http_compression_bytes)
+        return CODING_IDENTITY;
+    if (h->zipped_bytes < body->n_bytes) {
+        char *larger = realloc(h->zipped, body->n_bytes);
+
+        if (larger == NULL)
+            return CODING_IDENTITY;
+        h->zipped = larger;
+        h->zipped_bytes = body->n_bytes;
+    }
+    n = gzip_body(h->gzip, coding, *body, h->zipped, body->n_bytes);
+    if (n == 0)
+        return CODING_IDENTITY;
+    *body = slice_of(h->zipped, n);
+    return coding;
+}
+
 static void answer_payload(struct hub *h, struct conn *c, struct slice body)
 {
-    struct answer a = { .status = 200,
-                        .type = "text/plain; charset=UTF-8",
-                        .body = body,
-                        .headers = "cache-control: no-store\r\n" };
+    enum coding coding = compress(h, (enum coding)exchange_of(h, c)->coding, &body);
+    char headers[128];
+    struct answer a = {
+        .status = 200, .type = "text/plain; charset=UTF-8", .body = body, .headers = headers
+    };
 
+    snprintf(headers, sizeof headers, "%scache-control: no-store\r\n", gzip_header(coding));
     exchange_answer(h, c, &a);
 }
 
@@ -123,13 +149,18 @@ static bool take_body(struct hub *h, struct outq *q, struct slice *body, bool *l
     return at > 0;
 }
 
-static void forget_body(struct hub *h)
+static void forget_bodies(struct hub *h)
 {
-    if (h->body_bytes <= BODY_KEPT)
-        return;
-    free(h->body);
-    h->body = NULL;
-    h->body_bytes = 0;
+    if (h->body_bytes > BODY_KEPT) {
+        free(h->body);
+        h->body = NULL;
+        h->body_bytes = 0;
+    }
+    if (h->zipped_bytes > BODY_KEPT) {
+        free(h->zipped);
+        h->zipped = NULL;
+        h->zipped_bytes = 0;
+    }
 }
 
 void polling_carry(void *hub, struct conn *c)
@@ -150,7 +181,7 @@ void polling_carry(void *hub, struct conn *c)
     get = conn_named(h, p->get);
     p->get = 0;
     answer_payload(h, get, body);
-    forget_body(h);
+    forget_bodies(h);
     if (p->closing == POLL_FLUSHING && outq_empty(c->outq))
         p->closing = POLL_SHUT;
 }

@@ -70,6 +70,7 @@ void session_free(struct sockets *s, uint32_t index)
     assert(n->first_sock == SOCK_NONE);
     free(n->handshake);
     n->handshake = NULL;
+    n->generation++; /* handles that are still about end here */
     n->_next_free = s->free_session;
     s->free_session = index;
     s->n_sessions--;

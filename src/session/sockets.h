@@ -38,7 +38,8 @@ struct sock {
     uint16_t n_joins; /* joins under way */
     uint8_t state;    /* enum sock_state */
     uint8_t section;  /* index in config.namespaces; UINT8_MAX: /ws */
-    uint16_t _reserved;
+    uint8_t recoverable; /* has what recovery.c keeps of it in shared memory, or is about to */
+    uint8_t recovered;   /* came back at the beginning of this connection */
     uint32_t
         first_room; /* plain: where its frames are published (a reference is held); ROOM_NONE */
 };

@@ -188,7 +188,7 @@ enum parcel_refusal worker_admission(struct worker *w, const struct conn *c)
     uint64_t host = 0;
     bool full = false;
 
-    if (w->hub.ending || shm_load_u32(&header->listeners_closed) != 0)
+    if (w->hub.ending || shm_load_u32(&header->draining) == DRAIN_CLOSING)
         return REFUSE_DRAINING;
     if (c->refusal != REFUSE_NOT)
         return (enum parcel_refusal)c->refusal;

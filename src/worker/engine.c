@@ -16,6 +16,7 @@
 #include "proto/eio_payload.h"
 #include "session/handshake.h"
 #include "session/polling.h"
+#include "worker/files.h"
 #include "worker/http.h"
 
 #define DISCARD_MAX (16u << 20) /* of a body over the limit that is read and thrown away, so that the answer arrives */
@@ -116,10 +117,25 @@ static void open_websocket(struct worker *w, struct conn *c, const struct http_r
     }
 }
 
+/* As engine.io does for the browsers that guess (polling.ts: headers). */
+static void add_polling_lines(struct worker *w, struct conn *c, const struct http_request *r)
+{
+    static const char line[] = "X-XSS-Protection: 0\r\n";
+    struct slice agent = http_header_find(r, "user-agent");
+    struct exchange *x = exchange_of(&w->hub, c);
+
+    x->coding = (uint8_t)gzip_negotiate(r);
+    if (agent.n_bytes > 0 && (memmem(agent.bytes, agent.n_bytes, ";MSIE", 5) != NULL ||
+                              memmem(agent.bytes, agent.n_bytes, "Trident/", 8) != NULL))
+        exchange_add_lines(x, line, sizeof line - 1);
+}
+
 static void open_polling(struct worker *w, struct conn *c, const struct http_request *r)
 {
     struct hub *h = &w->hub;
     char sid[EIO_SID_CHARS];
+    char line[COOKIE_LINE_MAX];
+    uint32_t n_line;
     struct session *n;
     char *handshake;
 
@@ -132,6 +148,9 @@ static void open_polling(struct worker *w, struct conn *c, const struct http_req
         http_refuse_full(w, c, REFUSE_NOT);
         return;
     }
+    n_line = cookie_line(line, h->config->cookie, slice_of(sid, sizeof sid));
+    add_polling_lines(w, c, r);
+    exchange_add_lines(exchange_of(h, c), line, n_line);
     polling_get(h, n, c); /* the open packet is in the queue */
 }
 
@@ -240,6 +259,7 @@ static void serve_session(struct worker *w, struct conn *c, const struct http_re
         refuse(w, c, r, 3, "Bad request"); /* the transport of the session is another */
         return;
     }
+    add_polling_lines(w, c, r);
     if (r->method == HTTP_GET_)
         polling_get(&w->hub, n, c);
     else if (r->method == HTTP_POST_)
@@ -292,6 +312,28 @@ static bool serve_sid(struct worker *w, struct conn *c, const struct http_reques
     return true;
 }
 
+/* A preflight, and the client's files: neither has anything to do with a session. False: it is another request. */
+static bool serve_aside(struct worker *w, struct conn *c, const struct http_request *r)
+{
+    struct files_answer file;
+    char lines[CORS_PREFLIGHT_MAX];
+    struct answer a = { .status = 204, .headers = lines, .close = !http_goes_on(r) };
+
+    if (cors_preflight(w->hub.config, r, lines) > 0) {
+        exchange_answer(&w->hub, c, &a);
+        return true;
+    }
+    exchange_add_lines(exchange_of(&w->hub, c), lines, cors_lines(w->hub.config, r, lines));
+    if (!files_find(w->files, w->hub.config->path, r, &file))
+        return false;
+    a.status = file.status;
+    a.type = file.type;
+    a.headers = file.headers;
+    a.body = file.body;
+    exchange_answer(&w->hub, c, &a);
+    return true;
+}
+
 bool engine_serve(struct worker *w, struct conn *c, const struct http_request *r, struct slice all)
 {
     struct hub *h = &w->hub;
@@ -305,6 +347,8 @@ bool engine_serve(struct worker *w, struct conn *c, const struct http_request *r
         http_answer_error(w, c, 503);
         return true;
     }
+    if (serve_aside(w, c, r))
+        return true;
     if (!(websocket && h->config->transport_websocket) && !(polling && h->config->transport_polling)) {
         refuse(w, c, r, 0, "Transport unknown");
         return true;

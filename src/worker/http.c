@@ -300,7 +300,9 @@ bool http_serve(struct worker *w, struct conn *c, const struct http_request *r, 
     bool live = config->health && path_is(r, "/livez");
     bool ready = config->health && path_is(r, "/readyz");
 
-    if (path_under(r, config->path)) {
+    if (r->expect_other) {
+        http_answer_error(w, c, 417);
+    } else if (path_under(r, config->path)) {
         return engine_serve(w, c, r, all);
     } else if (path_under(r, "/ws/")) {
         serve_room(w, c, r);

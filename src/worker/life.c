@@ -14,12 +14,15 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "proto/gzip.h"
 #include "session/acks.h"
 #include "session/ends.h"
 #include "session/input.h"
 #include "session/polling.h"
 #include "session/publish.h"
+#include "session/recovery.h"
 #include "shm/atomic.h"
+#include "worker/files.h"
 #include "worker/worker.h"
 
 #define CLOSINGS_MS 1900  /* the master kills 2 s after SIGTERM */
@@ -115,10 +118,14 @@ static bool open_tables(struct hub *h)
     h->replies = replies_new();
     h->inputs = inputs_new();
     h->ends = ends_new();
+    if (h->config->recovery_ms > 0 && !recovery_open(h))
+        return false;
     h->condemned = calloc((size_t)h->conns.max * 2, sizeof *h->condemned);
     h->retry = calloc(h->conns.max, sizeof *h->retry);
     h->retrying = calloc(h->conns.max, sizeof *h->retrying);
     h->polls = calloc(h->sockets.sessions_max, sizeof *h->polls);
+    if (h->config->http_compression_bytes > 0 && (h->gzip = gzip_new(GZIP_LEVEL_FAST)) == NULL)
+        return false;
     h->selected =
         calloc(h->sockets.socks_max, sizeof *h->selected); /* untouched pages cost nothing */
     if (h->directory == NULL || h->identities == NULL || h->outqs == NULL || h->acks == NULL ||
@@ -142,6 +149,18 @@ static int open_signals(void)
     sigaddset(&mask, SIGTERM);
     sigprocmask(SIG_BLOCK, &mask, NULL);
     return signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static bool load_files(struct worker *w)
+{
+    char why[FILES_WHY_MAX] = "";
+
+    if (w->hub.config->client_files[0] == '\0')
+        return true;
+    w->files = files_load(w->hub.config->client_files, why);
+    if (w->files == NULL)
+        log_error("client_files", "reason=%s", why);
+    return w->files != NULL;
 }
 
 bool worker_open(struct worker *w, const struct child *child)
@@ -176,7 +195,7 @@ bool worker_open(struct worker *w, const struct child *child)
         return false;
     }
     w->request = malloc(INBOX_BYTES_MAX);
-    if (w->request == NULL)
+    if (w->request == NULL || !load_files(w))
         return false;
     if (!dispatch_open(&w->host))
         _exit(1); /* nothing is served yet; a module that began half may have threads, which nobody can stop */
@@ -206,6 +225,7 @@ void worker_close(struct worker *w)
     replies_free(h->replies);
     inputs_free(h->inputs);
     ends_free(h->ends);
+    recovery_close(h);
     sessions_free(h->identities);
     directory_free(h->directory);
     loop_free(h->loop);
@@ -219,6 +239,9 @@ void worker_close(struct worker *w)
     free(h->retrying);
     free(h->polls);
     free(h->body);
+    free(h->zipped);
+    gzip_free(h->gzip);
+    files_free(w->files);
     free(w->request);
     free(w->decoded);
 }

@@ -19,6 +19,7 @@
 #include "session/input.h"
 #include "session/polling.h"
 #include "session/publish.h"
+#include "session/recovery.h"
 #include "shm/atomic.h"
 
 #define SECOND_MS       1000
@@ -313,7 +314,11 @@ void worker_on_http_bytes(struct worker *w, struct conn *c, struct slice bytes)
             return;
         }
         switch (http_parse(all, scanned, &request, &head_bytes, &status)) {
-        case HTTP_NEED_MORE: return;
+        case HTTP_NEED_MORE:
+            if (all.n_bytes == bytes.n_bytes) /* the first of it: from here on it is a slow request */
+                wheel_arm(&h->conns.wheel, conn_index(&h->conns, c),
+                          h->now_ms + h->config->header_timeout_ms);
+            return;
         case HTTP_BAD: http_answer_error(w, c, status); return;
         case HTTP_OK: break;
         }
@@ -532,6 +537,7 @@ static void run_timers(struct worker *w)
         w->second_at_ms = h->now_ms + SECOND_MS;
         acks_expire(h->acks, h->now_ms);
         dispatch_second(&w->host);
+        recovery_second(h);
     }
 }
 
@@ -583,6 +589,8 @@ static uint32_t rest_ms(struct worker *w, bool caught_up, bool sent)
         wait = wait < DRAIN_LOOK_MS ? wait : DRAIN_LOOK_MS;
     if (waits_for_room || w->inbox_waits || h->conns.n_starved > 0)
         wait = wait < FULL_RETRY_MS ? wait : FULL_RETRY_MS;
+    if (wait > recovery_wait_ms(h))
+        wait = recovery_wait_ms(h);
     if (wait > 0 && !ring_park(&h->ring, h->walked))
         return 0;
     return wait;

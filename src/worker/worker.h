@@ -30,6 +30,7 @@ struct worker {
     struct loop_event *events; /* [WORKER_EVENTS_MAX] */
     uint8_t *decoded; /* engine.c: a binary packet of a POST */
     uint32_t decoded_max;
+    struct files *files; /* client_files; NULL: none */
     uint8_t *request; /* [INBOX_BYTES_MAX]: the bytes of a request that was handed over */
     uint64_t bell; /* where the eventfd is read to */
     uint64_t second_at_ms;

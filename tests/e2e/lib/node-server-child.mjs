@@ -8,7 +8,8 @@ import { createClient } from 'redis';
 const context = { io: null, emitter: null, pub: null, sub: null, state: {} };
 
 async function start({ redisUrl, options, adapter }) {
-  const server = createServer();
+  // What is not for Socket.IO would wait for ever.
+  const server = createServer((req, res) => res.writeHead(404).end());
   context.io = new Server(server, options);
   if (redisUrl) {
     context.pub = createClient({ url: redisUrl });

@@ -145,7 +145,7 @@ export async function rawWebSocket(t, port, path, { pipelined, host, headers, li
   return webSocketOver(raw, response);
 }
 
-function webSocketOver(raw, response) {
+export function webSocketOver(raw, response) {
   const self = {
     ...raw,
     response,

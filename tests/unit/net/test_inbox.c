@@ -153,6 +153,38 @@ static void test_what_is_not_ours_is_dropped_with_its_descriptors_and_the_next_a
     close(ends[1]);
 }
 
+static void test_a_request_arrives_with_its_bytes_whatever_their_number(void **state)
+{
+    static const uint32_t lengths[] = { 1, 100, 2267, 2268, 2269, 20000, INBOX_BYTES_MAX };
+    static uint8_t sent[INBOX_BYTES_MAX], got[INBOX_BYTES_MAX];
+    struct parcel parcel = parcel_number(3), in[INBOX_BATCH_MAX];
+    int ends[2], fds[INBOX_BATCH_MAX], null = open("/dev/null", O_RDONLY);
+    uint32_t before;
+
+    (void)state;
+    assert_int_equal(inbox_open(ends), 0);
+    before = open_descriptors();
+    for (uint32_t i = 0; i < INBOX_BYTES_MAX; i++)
+        sent[i] = (uint8_t)(i * 31 + i / 256);
+    for (uint32_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        memset(got, 0, sizeof got);
+        assert_int_equal(inbox_send_request(ends[1], &parcel, null, slice_of(sent, lengths[i])), 0);
+        assert_int_equal(inbox_receive(ends[0], in, fds, got), 1);
+        assert_int_equal(in[0].kind, PARCEL_REQUEST);
+        assert_int_equal(in[0].value, lengths[i]);
+        assert_true(same_file(fds[0], null));
+        assert_memory_equal(got, sent, lengths[i]);
+        close(fds[0]);
+    }
+    /* nobody wants its bytes here: dropped, with its descriptor */
+    assert_int_equal(inbox_send_request(ends[1], &parcel, null, slice_of(sent, 5000)), 0);
+    assert_int_equal(inbox_receive(ends[0], in, fds, NULL), 0);
+    assert_int_equal(open_descriptors(), before);
+    close(null);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void test_a_receiver_without_descriptors_drops_and_leaks_none(void **state)
 {
     struct parcel out[8], in[INBOX_BATCH_MAX];
@@ -220,6 +252,7 @@ int main(void)
         cmocka_unit_test(test_eight_full_batches_fit_and_a_full_inbox_says_again),
         cmocka_unit_test(
             test_what_is_not_ours_is_dropped_with_its_descriptors_and_the_next_arrives),
+        cmocka_unit_test(test_a_request_arrives_with_its_bytes_whatever_their_number),
         cmocka_unit_test(test_a_receiver_without_descriptors_drops_and_leaks_none),
         cmocka_unit_test(test_peers_are_named_without_port_and_mapped_addresses_are_ipv4),
     };
