@@ -7,6 +7,7 @@
 
 #include "proto/json.h"
 #include "session/emit.h"
+#include "session/ends.h"
 #include "session/publish.h"
 #include "session/query.h"
 #include "session/recovery.h"
@@ -249,7 +250,7 @@ enum dispatch_result dispatch_packet(struct peal_host *host, struct conn *c,
 {
     enum dispatch_result result = on_packet(host, c, packet, attachments, n_attachments);
 
-    host_close_ended(host);
+    clients_end_due(host->hub);
     return c->state == CONN_OPEN ? result : DISPATCH_DONE;
 }
 

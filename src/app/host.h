@@ -25,12 +25,6 @@ struct app {
     bool started;
 };
 
-/* A connection that an application wants closed: done when nobody has its input in hand. */
-struct host_end {
-    uint32_t conn;
-    uint32_t generation;
-};
-
 struct peal_host {
     struct hub *hub;
     pthread_t owner;                            /* the loop's thread */
@@ -50,9 +44,6 @@ struct peal_host {
     struct timers timers;
     struct posts posts;
     uint32_t n_pending; /* CONNECTs that wait for an application's answer */
-    struct host_end *ends;
-    uint32_t n_ends;
-    uint32_t ends_max;
     char *handshake; /* peal_handshake's answer */
     uint32_t handshake_max;
     peal_fn last_posted; /* whose it is: found once, posts come in series */
@@ -113,8 +104,5 @@ void host_answered(struct peal_host *host, const struct sock *k);
 
 /* Calls `connection` for a socket that was let in, unless that has been done. PEAL_FULL: it must be called again. The socket may be gone afterwards. */
 enum peal_result host_tell(struct peal_host *host, struct sock *k);
-
-/* Closes connections that applications wanted closed. Only where nobody has a client's input in hand. */
-void host_close_ended(struct peal_host *host);
 
 #endif

@@ -9,6 +9,7 @@
 #include "app/messages.h"
 #include "app/module.h"
 #include "app/relay.h"
+#include "session/ends.h"
 #include "shm/atomic.h"
 
 #define TIMERS_PER_TURN 1024
@@ -138,7 +139,6 @@ void dispatch_close(struct peal_host *host)
     tickets_destroy(&host->tickets);
     posts_destroy(&host->posts);
     locals_destroy(&host->locals);
-    free(host->ends);
     free(host->handshake);
     free(host->text);
 }
@@ -317,7 +317,7 @@ void dispatch_turn(struct peal_host *host)
     run_posts(host);
     run_timers(host);
     tell_untold(host);
-    host_close_ended(host);
+    clients_end_due(host->hub);
 }
 
 bool dispatch_waits(const struct peal_host *host)
@@ -329,9 +329,9 @@ uint32_t dispatch_rest_ms(const struct peal_host *host)
 {
     uint32_t wait = timers_next_ms(&host->timers, host->hub->now_ms);
 
-    if (posts_any(&host->posts) || host->n_ends > 0)
+    if (posts_any(&host->posts))
         return 0;
-    if (host->locals.first_untold != 0 && wait > FULL_RETRY_MS)
+    if ((host->locals.first_untold != 0 || clients_any_end(host->hub)) && wait > FULL_RETRY_MS)
         return FULL_RETRY_MS;
     return wait;
 }

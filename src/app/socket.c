@@ -3,6 +3,7 @@
 
 #include "app/host.h"
 #include "proto/json.h"
+#include "session/ends.h"
 #include "session/handshake.h"
 #include "session/select.h"
 
@@ -282,43 +283,11 @@ static struct sock *next_to_leave(struct peal_host *host, const struct session *
     return NULL;
 }
 
-/* The event that is being handled may lie in the connection's own buffers: it is closed when the handler has returned. */
-static void end_later(struct peal_host *host, const struct conn *c)
-{
-    struct hub *h = host->hub;
-
-    if (host->n_ends == host->ends_max) {
-        uint32_t max = host->ends_max == 0 ? 64 : host->ends_max * 2;
-        struct host_end *ends = reallocarray(host->ends, max, sizeof *ends);
-
-        if (ends == NULL) {
-            client_condemn(h, conn_at(&h->conns, conn_index(&h->conns, c)),
-                           CLOSE_SERVER_NAMESPACE_DISCONNECT, false);
-            return;
-        }
-        host->ends = ends;
-        host->ends_max = max;
-    }
-    host->ends[host->n_ends++] = (struct host_end){ conn_index(&h->conns, c), c->generation };
-}
-
-void host_close_ended(struct peal_host *host)
-{
-    struct hub *h = host->hub;
-
-    for (uint32_t i = 0; i < host->n_ends; i++) { /* closing one may add others */
-        struct conn *c = conn_at(&h->conns, host->ends[i].conn);
-
-        if (c->generation == host->ends[i].generation)
-            client_end(h, c, CLOSE_SERVER_NAMESPACE_DISCONNECT, WS_CLOSE_NO_STATUS, NULL);
-    }
-    host->n_ends = 0;
-}
-
 enum peal_result peal_disconnect(struct peal_host *host, peal_socket socket, bool close)
 {
     struct hub *h = host->hub;
     const struct session *n;
+    struct conn *c;
     struct sock *k;
 
     if (!host_on_loop(host, __func__))
@@ -333,10 +302,11 @@ enum peal_result peal_disconnect(struct peal_host *host, peal_socket socket, boo
         client_leave(h, k, CLOSE_SERVER_NAMESPACE_DISCONNECT, k->state != SOCK_PENDING);
         return PEAL_OK;
     }
-    end_later(host, conn_at(&h->conns, k->conn));
+    c = conn_at(&h->conns, k->conn);
     /* as Node: a DISCONNECT for each namespace, then the close */
     while ((k = next_to_leave(host, n)) != NULL)
         client_leave(h, k, CLOSE_SERVER_NAMESPACE_DISCONNECT, k->state != SOCK_PENDING);
+    client_end_later(h, c);
     return PEAL_OK;
 }
 

@@ -9,6 +9,7 @@
 
 #include "session/acks.h"
 #include "session/clients.h"
+#include "session/ends.h"
 #include "session/polling.h"
 #include "session/publish.h"
 #include "session/query.h"
@@ -166,7 +167,7 @@ static void apply_disconnect(struct hub *h, struct sock *k, const struct record_
     while (n->first_sock != SOCK_NONE)
         client_leave(h, sock_at(&h->sockets, n->first_sock), CLOSE_SERVER_NAMESPACE_DISCONNECT,
                      true);
-    client_end(h, c, CLOSE_SERVER_NAMESPACE_DISCONNECT, WS_CLOSE_NO_STATUS, NULL);
+    client_end_later(h, c);
 }
 
 /* --- the walk --- */

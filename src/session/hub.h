@@ -27,6 +27,7 @@ struct condemned {
 struct acks;
 struct replies;
 struct inputs;
+struct ends;
 struct poll;
 struct gzip;
 struct recovery;
@@ -51,6 +52,7 @@ struct hub {
     struct acks *acks;       /* broadcasts that local clients may acknowledge */
     struct replies *replies; /* records that wait for room in the ring */
     struct inputs *inputs;   /* half-received messages */
+    struct ends *ends;       /* connections that a disconnect is to close */
     struct recoverables *recoverables; /* NULL: recovery is off */
     struct recovery *recovery;         /* clients that are coming back; NULL: recovery is off */
     struct condemned

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "proto/gzip.h"
 #include "session/acks.h"
+#include "session/ends.h"
 #include "session/input.h"
 #include "session/polling.h"
 #include "session/publish.h"
@@ -116,6 +117,7 @@ static bool open_tables(struct hub *h)
     h->acks = acks_new();
     h->replies = replies_new();
     h->inputs = inputs_new();
+    h->ends = ends_new();
     if (h->config->recovery_ms > 0 && !recovery_open(h))
         return false;
     h->condemned = calloc((size_t)h->conns.max * 2, sizeof *h->condemned);
@@ -128,7 +130,7 @@ static bool open_tables(struct hub *h)
         calloc(h->sockets.socks_max, sizeof *h->selected); /* untouched pages cost nothing */
     if (h->directory == NULL || h->identities == NULL || h->outqs == NULL || h->acks == NULL ||
         h->replies == NULL || h->inputs == NULL || h->condemned == NULL || h->selected == NULL ||
-        h->retry == NULL || h->retrying == NULL || h->polls == NULL)
+        h->ends == NULL || h->retry == NULL || h->retrying == NULL || h->polls == NULL)
         return false;
     h->batch = batch_new(&h->conns, h->outqs, &limits, &events);
     return h->batch != NULL && rooms_init(&h->rooms, h->directory) == 0 &&
@@ -193,8 +195,10 @@ bool worker_open(struct worker *w, const struct child *child)
         return false;
     }
     w->request = malloc(INBOX_BYTES_MAX);
-    if (w->request == NULL || !load_files(w) || !dispatch_open(&w->host))
+    if (w->request == NULL || !load_files(w))
         return false;
+    if (!dispatch_open(&w->host))
+        _exit(1); /* nothing is served yet; a module that began half may have threads, which nobody can stop */
     loop_read(h->loop, h->region.bells[child->slot], &w->bell, sizeof w->bell,
               tag_pack(OP_BELL, 0, 0));
     loop_poll(h->loop, child->inbox_fd, POLLIN, tag_pack(OP_INBOX, 0, 0));
@@ -220,6 +224,7 @@ void worker_close(struct worker *w)
     acks_free(h->acks);
     replies_free(h->replies);
     inputs_free(h->inputs);
+    ends_free(h->ends);
     recovery_close(h);
     sessions_free(h->identities);
     directory_free(h->directory);
