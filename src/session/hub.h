@@ -46,9 +46,9 @@ struct hub {
     struct rooms rooms;
     struct sockets sockets;
     struct deferred deferred;
-    struct acks *acks;       /* broadcasts that local clients may acknowledge */
-    struct replies *replies; /* records that wait for room in the ring */
-    struct inputs *inputs;   /* half-received messages */
+    struct acks *acks;                 /* broadcasts that local clients may acknowledge */
+    struct replies *replies;           /* records that wait for room in the ring */
+    struct inputs *inputs;             /* half-received messages */
     struct recoverables *recoverables; /* NULL: recovery is off */
     struct recovery *recovery;         /* clients that are coming back; NULL: recovery is off */
     struct condemned
