@@ -44,21 +44,12 @@ static bool is_on(const struct config *c)
     return strcmp(origins_of(c), "same-host") != 0;
 }
 
-static bool is_visible(struct slice text)
-{
-    for (uint32_t i = 0; i < text.n_bytes; i++) {
-        if (text.bytes[i] <= ' ' || text.bytes[i] > '~')
-            return false;
-    }
-    return true;
-}
-
 /* The origin to name; bytes == NULL: none. */
 static struct slice origin_for(const char *origins, const struct http_request *r)
 {
     struct slice origin = http_header_find(r, "origin");
 
-    if (origin.bytes != NULL && origin.n_bytes <= CORS_ORIGIN_MAX && is_visible(origin) &&
+    if (origin.bytes != NULL && origin.n_bytes <= CORS_ORIGIN_MAX &&
         http_origin_allowed(origins, origin, http_header_find(r, "host")))
         return origin;
     /* Node names a single origin whoever asks; to a page of another one that says no as well. */

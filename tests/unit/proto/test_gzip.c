@@ -72,6 +72,7 @@ static void test_identity_is_left_over_or_asked_for(void **state)
     assert_int_equal(negotiate("gzip;q=0"), CODING_IDENTITY);
     assert_int_equal(negotiate("gzip;q=0.0, deflate;q=0.000"), CODING_IDENTITY);
     assert_int_equal(negotiate("gzip;q=0.5, identity"), CODING_IDENTITY);
+    assert_int_equal(negotiate("deflate;q=0.5, identity"), CODING_IDENTITY);
     assert_int_equal(negotiate("gzip, identity;q=0.5"), CODING_GZIP);
     assert_int_equal(negotiate("gzip, identity;q=0"), CODING_GZIP);
     assert_int_equal(negotiate("identity;q=0, deflate;q=0.1"), CODING_DEFLATE);
