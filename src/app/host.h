@@ -44,7 +44,7 @@ struct peal_host {
     struct timers timers;
     struct posts posts;
     uint32_t n_pending; /* CONNECTs that wait for an application's answer */
-    char *handshake; /* peal_handshake's answer */
+    char *handshake;    /* peal_handshake's answer */
     uint32_t handshake_max;
     peal_fn last_posted; /* whose it is: found once, posts come in series */
     struct app *last_poster;
