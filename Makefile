@@ -3,6 +3,7 @@
 #   make [all]        build build/peal; missing build libraries are named and installed first
 #   make run          build, then serve the demo page (needs nothing but the build libraries)
 #   make client       put the Socket.IO client bundles of the npm package into build/client, for client_files
+#   make modules      the example modules of tests/modules, into build/modules
 #   make install      install into DESTDIR and PREFIX (/usr/local)
 #   make test         unit, corpora, models, sim, faults, e2e; then again under sanitizers  (10 minutes)
 #   make test SAN=address,undefined      the same tests with one sanitizer only (or SAN=thread, or SAN=none)
@@ -206,8 +207,9 @@ endif
 
 # ---- Targets ---------------------------------------------------------------------------------------------------------
 
-.PHONY: all programs peal-program bench-programs fuzz-programs run client install test soak bench lint format fuzz clean help FORCE
+.PHONY: all modules programs peal-program bench-programs fuzz-programs run client install test soak bench lint format fuzz clean help FORCE
 all: $(READY) $(PEAL)
+modules: $(READY) $(MODULES)
 peal-program: $(PEAL) $(MODULES)
 programs: peal-program $(UNIT) $(FUZZ) $(SIM) $(FAULT)
 bench-programs: $(PEAL) $(BENCH)

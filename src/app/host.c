@@ -11,9 +11,10 @@
 #include "proto/socketio.h"
 #include "shm/atomic.h"
 
-#define SLOW_MS         100
-#define LOGS_PER_MINUTE 6
-#define LOG_TEXT_MAX    1024
+#define SLOW_MS            100
+#define LOGS_PER_MINUTE    6
+#define MISUSES_PER_MINUTE 60
+#define LOG_TEXT_MAX       1024
 
 const char *peal_result_name(enum peal_result result)
 {
@@ -134,12 +135,23 @@ void host_leave(struct peal_host *host, const struct handler *call, struct peal_
                 (unsigned long long)(now_ms - call->began_ms), SLOW_MS, suppressed);
 }
 
+static void tell_misuse(struct peal_host *host, void *context)
+{
+    uint32_t suppressed;
+
+    if (log_allow(&host->misuse, host->hub->now_ms, MISUSES_PER_MINUTE, &suppressed))
+        log_error("app_misuse", "function=%s result=%s reason=%s suppressed=%u",
+                  (const char *)context, "PEAL_THREAD",
+                  "called from a thread that is not the loop's; use peal_post", suppressed);
+}
+
 bool host_on_loop(const struct peal_host *host, const char *function)
 {
     if (pthread_equal(pthread_self(), host->owner))
         return true;
-    log_error("app_misuse", "function=%s result=%s reason=%s", function, "PEAL_THREAD",
-              "called from a thread that is not the loop's; use peal_post");
+    /* log.c is for one thread, and so is what else there is of the host; its posts are not */
+    (void)post_push((struct posts *)(uintptr_t)&host->posts, tell_misuse,
+                    (void *)(uintptr_t)function);
     return false;
 }
 

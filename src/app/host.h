@@ -21,7 +21,6 @@ struct app {
     const struct peal_app *api;
     const void *base; /* where its code was loaded */
     struct log_rate slow;
-    struct log_rate misuse;
     bool started;
 };
 
@@ -43,8 +42,9 @@ struct peal_host {
     struct requests requests;
     struct timers timers;
     struct posts posts;
+    struct log_rate misuse;
     uint32_t n_pending; /* CONNECTs that wait for an application's answer */
-    char *handshake; /* peal_handshake's answer */
+    char *handshake;    /* peal_handshake's answer */
     uint32_t handshake_max;
     peal_fn last_posted; /* whose it is: found once, posts come in series */
     struct app *last_poster;

@@ -172,7 +172,7 @@ static const char *reason_text(enum close_reason reason, char text[64])
     const char *name = close_reason_name(reason);
     uint32_t i = 0;
 
-    for (; name[i] != '\0' && i < 63; i++)
+    for (; i < 63 && name[i] != '\0'; i++)
         text[i] = (char)(name[i] == '_' ? ' ' : name[i]);
     text[i] = '\0';
     return text;

@@ -97,14 +97,13 @@ void local_set_pointer(struct locals *ls, uint32_t index, void *pointer, void (*
 void local_end(struct locals *ls, uint32_t index)
 {
     struct local *l = &ls->items[index];
-    static const struct local nothing;
 
-    if (memcmp(l, &nothing, sizeof nothing) == 0)
-        return; /* most are, and a page that was never written has no memory */
+    if (l->flags == 0 && l->pointer == NULL && l->data == NULL && l->release == NULL)
+        return; /* most are untouched, and a page that was never written has no memory */
     assert(l->tickets.n == 0);
     local_untold_remove(ls, index);
     local_set_pointer(ls, index, NULL, NULL);
     ls->data_bytes -= l->n_data;
     free(l->data);
-    *l = nothing;
+    *l = (struct local){ 0 };
 }

@@ -56,12 +56,12 @@ const struct peal_app *module_load(const char *path, char why[MODULE_WHY_MAX])
         snprintf(why, MODULE_WHY_MAX,
                  "%s: was built for version %u of peal/app.h, this server has version %u: build it "
                  "anew",
-                 path, app->abi, PEAL_APP_ABI);
+                 path, app->abi, (unsigned)PEAL_APP_ABI);
     else if (app->name == NULL || !is_visible(app->name))
         snprintf(why, MODULE_WHY_MAX, "%s: its name has to be of 1 to %d visible ASCII characters",
                  path, NAME_MAX_BYTES);
     else
-        return app;
+        return app; /* cppcheck-suppress resourceLeak ; it stays loaded */
     (void)dlclose(handle);
     return NULL;
 }

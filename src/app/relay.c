@@ -199,7 +199,8 @@ static enum peal_result demo_connection(struct peal_host *host, peal_socket sock
     char name[32];
     struct peal_text room = { name, 0 };
 
-    for (uint64_t i = 0; peal_recovered(host, socket) && i < peal_stat(host, PEAL_STAT_WORKERS); i++) {
+    for (uint64_t i = 0; peal_recovered(host, socket) && i < peal_stat(host, PEAL_STAT_WORKERS);
+         i++) {
         snprintf(name, sizeof name, "worker %llu", (unsigned long long)i);
         room.n_bytes = (uint32_t)strlen(name);
         if (i == peal_worker(host))

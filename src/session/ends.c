@@ -59,7 +59,8 @@ void clients_end_due(struct hub *h)
 
     /* what waits for an earlier position waits for all: clients.c has one list, in order */
     while (n < e->n && e->items[n].position <= h->walked &&
-           (h->deferred.n == 0 || h->deferred.items[h->deferred.head].position > e->items[n].position)) {
+           (h->deferred.n == 0 ||
+            h->deferred.items[h->deferred.head].position > e->items[n].position)) {
         struct end it = e->items[n++]; /* ending one may add others */
         struct conn *c = conn_at(&h->conns, it.conn);
 

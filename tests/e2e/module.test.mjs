@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { dirname, join } from 'node:path';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
 import { ask, collect, ioClient, ioClients, once, parseLogLine, pealBinary, startPeal, temporaryFolder, test, waitFor, within } from './lib/index.mjs';
 import { engine, workersOf } from './lib/engine.mjs';
 
@@ -120,6 +121,24 @@ test('a worker of chat that is new has the messages of the others', async (t) =>
     };
     await waitFor(() => seen().catch(() => false), { timeout: 10000 });
   }
+});
+
+test("the README's module builds as it says there, and does what it says", async (t) => {
+  const root = fileURLToPath(new URL('../..', import.meta.url));
+  const code = /```c\n(#include <peal\/app\.h>[^]*?)```/.exec(await readFile(join(root, 'README.md'), 'utf8'))[1];
+  const folder = await temporaryFolder(t);
+  await writeFile(join(folder, 'hello.c'), code);
+  const built = spawnSync('gcc', ['-std=c11', '-Wall', '-Wextra', '-Werror', '-shared', '-fPIC', `-I${join(root, 'include')}`, '-o', 'hello.so', 'hello.c'], { cwd: folder, encoding: 'utf8' });
+  assert.equal(built.status, 0, built.stderr);
+  const peal = await startPeal(t, { config: `[namespace "/"]\napp = module:${join(folder, 'hello.so')}\n`, options: { workers: 2 } });
+  await assert.rejects(ioClient(t, peal.url), (e) => e.message === 'not authorized' && /door/.test(e.data.hint));
+  const enter = () => greeted(t, peal, 'welcome', { auth: { token: 'sesame' } });
+  const [[one, welcome], [two]] = [await enter(), await enter()];
+  assert.deepEqual(welcome, [{ room: 'lobby' }]);
+  const [mine, theirs] = collect([one, two], 'said');
+  assert.deepEqual(await ask(one, 'say', 'hi', Buffer.from('there')), { ok: true });
+  await waitFor(() => theirs.length === 1);
+  assert.deepEqual([mine, theirs], [[], [['hi', Buffer.from('there')]]]);
 });
 
 // ---- Being let in, leaving ----

@@ -9,4 +9,6 @@ static void on_second(struct peal_host *host)
     peal_does_not_exist();
 }
 
-const struct peal_app peal_module = { .abi = PEAL_APP_ABI, .name = "undefined", .second = on_second };
+const struct peal_app peal_module = { .abi = PEAL_APP_ABI,
+                                      .name = "undefined",
+                                      .second = on_second };

@@ -142,8 +142,7 @@ static void on_server_event(struct peal_host *host, struct peal_text nsp, uint32
     struct peal_value message;
 
     (void)nsp;
-    if (peal_is(event->name, "said") && is_live &&
-        peal_element(event->message.json, 1, &message)) {
+    if (peal_is(event->name, "said") && is_live && peal_element(event->message.json, 1, &message)) {
         keep(message);
     } else if (peal_is(event->name, "messages?") && from == peal_worker(host)) {
         is_live = true;

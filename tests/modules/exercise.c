@@ -62,7 +62,8 @@ static struct peal_selector selector(struct peal_value object)
     struct peal_iter it;
 
     if (peal_member(object, "rooms", &list))
-        for (it = peal_iterate(list.json); to.n_rooms < 8 && peal_next(&it, NULL, &name); to.n_rooms++)
+        for (it = peal_iterate(list.json); to.n_rooms < 8 && peal_next(&it, NULL, &name);
+             to.n_rooms++)
             (void)peal_take_string(name, texts[to.n_rooms], 256, &names[to.n_rooms]);
     if (peal_member(object, "except", &list))
         for (it = peal_iterate(list.json); to.n_except < 8 && peal_next(&it, NULL, &name);
@@ -179,7 +180,8 @@ static void tell_watchers(struct peal_host *host, peal_socket socket, const char
     peal_put(&out, "\",\"");
     peal_put(&out, peal_result_name(peal_send(host, socket, peal_json("[\"x\"]"))));
     peal_put(&out, "\",\"");
-    peal_put(&out, peal_pointer(host, socket) == NULL ? "" : (const char *)peal_pointer(host, socket));
+    peal_put(&out,
+             peal_pointer(host, socket) == NULL ? "" : (const char *)peal_pointer(host, socket));
     peal_put(&out, "\"]]");
     (void)peal_emit(host, peal_namespace(host, socket), &to, peal_written(&out));
 }
@@ -333,10 +335,10 @@ static enum peal_result do_change(struct peal_host *host, peal_socket socket,
     struct peal_selector to = selector(argument(event, 1));
     struct peal_text what = string(argument(event, 0));
     struct peal_text room = string(argument(event, 2));
-    enum peal_result result =
-        peal_is(what, "join")    ? peal_sockets_join(host, nsp, &to, &room, 1)
-        : peal_is(what, "leave") ? peal_sockets_leave(host, nsp, &to, &room, 1)
-                                 : peal_sockets_disconnect(host, nsp, &to, peal_is(what, "close"));
+    enum peal_result result = peal_is(what, "join") ? peal_sockets_join(host, nsp, &to, &room, 1)
+                              : peal_is(what, "leave")
+                                  ? peal_sockets_leave(host, nsp, &to, &room, 1)
+                                  : peal_sockets_disconnect(host, nsp, &to, peal_is(what, "close"));
 
     return result == PEAL_FULL ? result : reply_result(host, event->ack, result, nothing);
 }
@@ -396,8 +398,7 @@ static enum peal_result do_handshake(struct peal_host *host, peal_socket socket,
 static enum peal_result do_kick(struct peal_host *host, peal_socket socket,
                                 const struct peal_event *event)
 {
-    peal_socket other =
-        peal_find(host, peal_namespace(host, socket), string(argument(event, 0)));
+    peal_socket other = peal_find(host, peal_namespace(host, socket), string(argument(event, 0)));
     enum peal_result result = peal_disconnect(host, other, peal_true(argument(event, 1)));
 
     /* the event lies in what may have been the connection's own memory */

@@ -116,10 +116,25 @@ static void bad_arguments(struct peal_host *host, peal_socket socket)
     struct peal_selector far = { .rooms = &too_long, .n_rooms = 1 };
     struct peal_message m;
     static const char *const bad[] = {
-        "",          "{}",          "[",          "[\"x\"",       "\"x\"",       "[]",
-        "[null]",    "[{}]",        "[true,1]",   "[\"connect\"]", "[\"disconnect\",1]",
-        "[\"x\",]",  "[\"x\" 1]",   "[\"\\ud\"]", "[\"x\",01]",    "[\"x\"]]",
-        "[\"disconnecting\"]",      "[\"connect_error\"]",        "[\"new\\u004cistener\"]",
+        "",
+        "{}",
+        "[",
+        "[\"x\"",
+        "\"x\"",
+        "[]",
+        "[null]",
+        "[{}]",
+        "[true,1]",
+        "[\"connect\"]",
+        "[\"disconnect\",1]",
+        "[\"x\",]",
+        "[\"x\" 1]",
+        "[\"\\ud\"]",
+        "[\"x\",01]",
+        "[\"x\"]]",
+        "[\"disconnecting\"]",
+        "[\"connect_error\"]",
+        "[\"new\\u004cistener\"]",
     };
 
     memset(longest, 'r', sizeof longest);
@@ -272,8 +287,8 @@ static enum peal_result on_event(struct peal_host *host, peal_socket socket,
         note(peal_reply(host, ack, peal_json("[]")));
         peal_put(&out, "]");
         /* the event is still what it was */
-        peal_log(host, PEAL_INFO, "%.*s %.*s", (int)out.n_bytes, text, (int)event->message.json.n_bytes,
-                 event->message.json.bytes);
+        peal_log(host, PEAL_INFO, "%.*s %.*s", (int)out.n_bytes, text,
+                 (int)event->message.json.n_bytes, event->message.json.bytes);
         return PEAL_OK;
     } else {
         *handled = false;

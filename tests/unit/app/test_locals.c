@@ -91,7 +91,8 @@ static void test_those_to_be_told_keep_their_order(void **state)
 
     for (uint32_t i = 1; i < 10; i++)
         local_untold_add(&locals, i);
-    local_untold_remove(&locals, 1); /* the first, the last but one, some between; twice does no harm */
+    local_untold_remove(&locals,
+                        1); /* the first, the last but one, some between; twice does no harm */
     local_untold_remove(&locals, 1);
     local_untold_remove(&locals, 8);
     for (uint32_t i = 3; i < 8; i++)

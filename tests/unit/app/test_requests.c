@@ -105,7 +105,8 @@ static void test_a_list_is_put_together_from_the_parts_of_all(void **state)
     r->waiting = 7;
     assert_null(take(RECORD_REPLY, r->id, 0, 0, "\"a\"", 0));
     assert_null(take(RECORD_REPLY, r->id, 2, RECORD_LAST, "", 0));
-    assert_null(take(RECORD_REPLY, r->id, 0, RECORD_LAST, ",\"b\"", 0)); /* with its comma, as workers write */
+    assert_null(take(RECORD_REPLY, r->id, 0, RECORD_LAST, ",\"b\"",
+                     0)); /* with its comma, as workers write */
     assert_ptr_equal(take(RECORD_REPLY, r->id, 1, RECORD_LAST, "\"c\",\"d\"", 0), r);
     assert_true(request_answers(r, false, &answers));
     assert_true(peal_is(answers.messages[0].json, "[\"a\",\"b\",\"c\",\"d\"]"));

@@ -94,8 +94,8 @@ static void test_with_a_pool_that_is_used_up_the_own_oldest_makes_room(void **st
     (void)state;
 
     for (uint32_t i = 0; i < TICKETS_MAX; i++)
-        assert_true(ticket_new(&tickets, &lists[i % (TICKETS_MAX / PEAL_ACKS_PER_SOCKET_MAX)],
-                               &like) != 0);
+        assert_true(
+            ticket_new(&tickets, &lists[i % (TICKETS_MAX / PEAL_ACKS_PER_SOCKET_MAX)], &like) != 0);
     assert_true(ticket_new(&tickets, &late, &like) == 0); /* has none that could go */
     ticket_use(&tickets, &lists[0], &tickets.items[lists[0].oldest - 1]);
     assert_true(ticket_new(&tickets, &late, &like) != 0);

@@ -18,7 +18,8 @@ static struct peal_value value_of(const char *json)
 
 static void test_elements_and_members(void **state)
 {
-    struct peal_text array = peal_text(" [\"name\", 1.5 ,{\"a\":[2],\"b\\u0063\":true}, null,\"\"] ");
+    struct peal_text array =
+        peal_text(" [\"name\", 1.5 ,{\"a\":[2],\"b\\u0063\":true}, null,\"\"] ");
     struct peal_iter it = peal_iterate(array);
     static const enum peal_kind kinds[] = { PEAL_STRING, PEAL_NUMBER, PEAL_OBJECT, PEAL_NULL,
                                             PEAL_STRING };
@@ -82,8 +83,9 @@ static void test_binary_arguments(void **state)
 {
     struct peal_text bytes[] = { { "one", 3 }, { "two", 3 } };
     struct peal_message m = {
-        .json = peal_text("[\"e\",{\"_placeholder\":true,\"num\":1},{\"_placeholder\":true,\"num\":2},"
-                          "{\"_placeholder\":1,\"num\":0},{\"num\":0},3]"),
+        .json =
+            peal_text("[\"e\",{\"_placeholder\":true,\"num\":1},{\"_placeholder\":true,\"num\":2},"
+                      "{\"_placeholder\":1,\"num\":0},{\"num\":0},3]"),
         .attachments = bytes,
         .n_attachments = 2,
     };
