@@ -269,8 +269,7 @@ static void write_plain(struct scrape *s)
            "Connections passed from one process to another, by kind.");
     labelled(s, "peal_handoffs_total", "kind", "placement",
              s->sum.counters[COUNT_HANDOFF_PLACEMENT]);
-    labelled(s, "peal_handoffs_total", "kind", "request",
-             s->sum.counters[COUNT_HANDOFF_REQUEST]);
+    labelled(s, "peal_handoffs_total", "kind", "request", s->sum.counters[COUNT_HANDOFF_REQUEST]);
 }
 
 /* --- histograms --- */

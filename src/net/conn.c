@@ -48,9 +48,8 @@ int conns_init(struct conns *cs, struct loop *loop, uint32_t sockets_max, uint32
     uint32_t max = sockets_max + virtual_max;
 
     assert(sockets_max > 0 && sockets_max <= 1u << 24 && max <= 1u << 24);
-    *cs = (struct conns){
-        .loop = loop, .max = max, .sockets_max = sockets_max, ._free = CONN_NONE
-    };
+    *cs =
+        (struct conns){ .loop = loop, .max = max, .sockets_max = sockets_max, ._free = CONN_NONE };
     cs->hot = reserve((size_t)max * sizeof *cs->hot);
     cs->cold = reserve((size_t)max * sizeof *cs->cold);
     cs->starved = reserve((size_t)max * sizeof *cs->starved);
@@ -102,8 +101,8 @@ static uint32_t take_slot(struct conns *cs, int fd, const struct peer_address *p
 
 uint32_t conn_open_handed(struct conns *cs, int fd, const struct peer_address *peer)
 {
-    uint32_t index = cs->n_used - cs->n_virtual < cs->sockets_max ? take_slot(cs, fd, peer)
-                                                                  : CONN_NONE;
+    uint32_t index =
+        cs->n_used - cs->n_virtual < cs->sockets_max ? take_slot(cs, fd, peer) : CONN_NONE;
 
     if (index == CONN_NONE)
         return CONN_NONE;
@@ -124,7 +123,8 @@ uint32_t conn_open(struct conns *cs, int fd, const struct peer_address *peer)
 
 uint32_t conn_open_virtual(struct conns *cs, const struct peer_address *peer)
 {
-    uint32_t index = cs->n_virtual < cs->max - cs->sockets_max ? take_slot(cs, -1, peer) : CONN_NONE;
+    uint32_t index =
+        cs->n_virtual < cs->max - cs->sockets_max ? take_slot(cs, -1, peer) : CONN_NONE;
 
     if (index == CONN_NONE)
         return CONN_NONE;

@@ -53,21 +53,22 @@ enum conn_op {
     CONN_OP_LIMIT
 };
 
-#define CONN_READING       0x01u   /* a receive is in the kernel */
-#define CONN_READ_MORE     0x02u   /* readable again, as far as is known */
-#define CONN_PAUSED        0x04u   /* not read: its input waits for something */
-#define CONN_EOF           0x08u   /* the peer has ended its side */
-#define CONN_WANT_WRITABLE 0x10u   /* a poll for writability is in the kernel */
-#define CONN_HAS_PLACE     0x20u   /* holds a place given by the master */
-#define CONN_COUNTED       0x40u   /* is a client: counted in limits and gauges */
-#define CONN_END_WHEN_SENT 0x80u   /* CLOSING: shut down when everything is out */
-#define CONN_STARVED       0x100u  /* waits for a receive buffer */
-#define CONN_POLLING       0x200u  /* the multishot poll is armed */
-#define CONN_CONDEMNED     0x400u  /* its end has been decided and is about to be carried out */
-#define CONN_RETRY         0x800u  /* its input is to be looked at again in the next turn */
-#define CONN_SENDING       0x1000u /* batch.c: has a send in this submission; virtual: is in the list of those to be carried */
-#define CONN_VIRTUAL       0x2000u /* no descriptor: a polling client */
-#define CONN_SERVED        0x4000u /* its last request was of a living session */
+#define CONN_READING       0x01u  /* a receive is in the kernel */
+#define CONN_READ_MORE     0x02u  /* readable again, as far as is known */
+#define CONN_PAUSED        0x04u  /* not read: its input waits for something */
+#define CONN_EOF           0x08u  /* the peer has ended its side */
+#define CONN_WANT_WRITABLE 0x10u  /* a poll for writability is in the kernel */
+#define CONN_HAS_PLACE     0x20u  /* holds a place given by the master */
+#define CONN_COUNTED       0x40u  /* is a client: counted in limits and gauges */
+#define CONN_END_WHEN_SENT 0x80u  /* CLOSING: shut down when everything is out */
+#define CONN_STARVED       0x100u /* waits for a receive buffer */
+#define CONN_POLLING       0x200u /* the multishot poll is armed */
+#define CONN_CONDEMNED     0x400u /* its end has been decided and is about to be carried out */
+#define CONN_RETRY         0x800u /* its input is to be looked at again in the next turn */
+#define CONN_SENDING \
+    0x1000u /* batch.c: has a send in this submission; virtual: is in the list of those to be carried */
+#define CONN_VIRTUAL 0x2000u /* no descriptor: a polling client */
+#define CONN_SERVED  0x4000u /* its last request was of a living session */
 
 #define CONN_NONE UINT32_MAX
 
@@ -98,7 +99,7 @@ _Static_assert(sizeof(struct conn) == 64, "one cache line");
 /* Cold: touched by input, not by fan-out. */
 struct conn_cold {
     struct ws_in ws;
-    struct conn_input *input; /* session/input.c; exists only while something is incomplete */
+    struct conn_input *input;  /* session/input.c; exists only while something is incomplete */
     struct exchange *exchange; /* session/exchange.c; an HTTP request that has not been answered */
     struct peer_address peer;
 };

@@ -166,7 +166,8 @@ static const char *inbox_fault(const struct parcel *parcels, size_t n_bytes, uin
 static void take_bytes(const struct parcel *parcels, size_t n_here, uint8_t *bytes)
 {
     if (n_here > sizeof *parcels) {
-        memmove(bytes + n_here - sizeof *parcels, bytes, parcels->value - (n_here - sizeof *parcels));
+        memmove(bytes + n_here - sizeof *parcels, bytes,
+                parcels->value - (n_here - sizeof *parcels));
         memcpy(bytes, parcels + 1, n_here - sizeof *parcels);
     }
 }
@@ -199,7 +200,8 @@ int inbox_receive(int fd, struct parcel parcels[INBOX_BATCH_MAX], int fds[INBOX_
 
             if (is_request(parcels, (size_t)n_bytes)) {
                 take_bytes(parcels,
-                           (size_t)n_bytes < parcels_bytes ? (size_t)n_bytes : parcels_bytes, bytes);
+                           (size_t)n_bytes < parcels_bytes ? (size_t)n_bytes : parcels_bytes,
+                           bytes);
                 return 1;
             }
             for (int i = (int)n_fds; i < n; i++)

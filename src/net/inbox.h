@@ -8,13 +8,13 @@
 #include "base/slice.h"
 
 #define PARCEL_VERSION  1
-#define INBOX_BATCH_MAX 64 /* parcels in one packet */
+#define INBOX_BATCH_MAX 64    /* parcels in one packet */
 #define INBOX_BYTES_MAX 32768 /* of a request, with what was read behind it */
 
 enum parcel_kind {
     PARCEL_CONNECTION = 1, /* a new connection, with its descriptor */
     PARCEL_COMMAND,        /* to the master: `command`, no descriptor */
-    PARCEL_REQUEST         /* a connection with the bytes already read from it (alone in its packet): a request of the receiver's session */
+    PARCEL_REQUEST /* a connection with the bytes already read from it (alone in its packet): a request of the receiver's session */
 };
 
 enum parcel_command { COMMAND_NONE = 0, COMMAND_DRAIN, COMMAND_LIMITS, COMMAND_RELOAD };

@@ -36,7 +36,8 @@ uint32_t outqs_count(const struct outqs *qs); /* blocked peers */
 /* `conn` is the caller's index of the peer, given back by outqs_largest and outqs_next. NULL: out of memory. */
 MUST_USE struct outq *outq_new(struct outqs *qs, uint32_t conn, uint64_t now_ms);
 void outq_free(struct outqs *qs, struct outq *q);
-void outq_adopt(struct outq *q, uint32_t conn, uint64_t now_ms); /* another peer has it from now on */
+void outq_adopt(struct outq *q, uint32_t conn,
+                uint64_t now_ms); /* another peer has it from now on */
 
 enum outq_result {
     OUTQ_OK = 0,

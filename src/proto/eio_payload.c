@@ -29,8 +29,7 @@ static struct slice take_frame(struct slice *frames, enum ws_opcode *opcode)
     }
     assert(frames->n_bytes >= header && length <= frames->n_bytes - header);
     payload = slice_of(frames->bytes + header, (uint32_t)length);
-    *frames = slice_of(payload.bytes + payload.n_bytes,
-                       frames->n_bytes - header - payload.n_bytes);
+    *frames = slice_of(payload.bytes + payload.n_bytes, frames->n_bytes - header - payload.n_bytes);
     return payload;
 }
 

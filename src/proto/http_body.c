@@ -54,7 +54,9 @@ static enum step frame_byte(struct http_body *body, char c)
             return STEP_SIZE;
         if (body->digits == 0)
             return STEP_BAD;
-        return c == '\r' ? STEP_SIZE_LF : c == ';' || c == ' ' || c == '\t' ? STEP_EXTENSION : STEP_BAD;
+        return c == '\r'                           ? STEP_SIZE_LF
+               : c == ';' || c == ' ' || c == '\t' ? STEP_EXTENSION
+                                                   : STEP_BAD;
     case STEP_EXTENSION: return c == '\r' ? STEP_SIZE_LF : c == '\n' ? STEP_BAD : STEP_EXTENSION;
     case STEP_SIZE_LF:
         if (c != '\n')
@@ -66,8 +68,7 @@ static enum step frame_byte(struct http_body *body, char c)
         body->digits = 0;
         body->line = 0;
         return c == '\n' ? STEP_SIZE : STEP_BAD;
-    case STEP_TRAILER_START:
-        return c == '\r' ? STEP_LAST_LF : c == '\n' ? STEP_BAD : STEP_TRAILER;
+    case STEP_TRAILER_START: return c == '\r' ? STEP_LAST_LF : c == '\n' ? STEP_BAD : STEP_TRAILER;
     case STEP_TRAILER: return c == '\r' ? STEP_TRAILER_LF : c == '\n' ? STEP_BAD : STEP_TRAILER;
     case STEP_TRAILER_LF: return c == '\n' ? STEP_TRAILER_START : STEP_BAD;
     case STEP_LAST_LF: return c == '\n' ? STEP_END : STEP_BAD;

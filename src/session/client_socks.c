@@ -230,10 +230,10 @@ struct sock *client_restore(struct hub *h, struct session *n, uint16_t nsp, uint
     k->section = section;
     k->identity = identity;
     keep_auth(h, index, auth);
-    if (!sock_enter_namespace(
-            &h->sockets, &h->rooms, k,
-            record_hash(h->region.header->hash_key, namespace_name(&h->region, nsp),
-                        (struct slice){ NULL, 0 }))) {
+    if (!sock_enter_namespace(&h->sockets, &h->rooms, k,
+                              record_hash(h->region.header->hash_key,
+                                          namespace_name(&h->region, nsp),
+                                          (struct slice){ NULL, 0 }))) {
         sock_free(&h->sockets, index);
         return NULL;
     }

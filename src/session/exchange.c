@@ -45,20 +45,20 @@ void exchange_answer(struct hub *h, struct conn *c, const struct answer *a)
     const struct exchange *x = exchange_of(h, c);
     bool close = a->close || (x != NULL && !x->keep_alive);
     bool head_only = a->head_only || (x != NULL && x->head_only);
-    bool no_length = a->status == 304 || a->status == 204; /* 204: the preflight's own line says 0 */
+    bool no_length =
+        a->status == 304 || a->status == 204; /* 204: the preflight's own line says 0 */
     char length[40] = "";
     char head[HEAD_MAX];
     int n;
 
     if (!no_length)
         snprintf(length, sizeof length, "Content-Length: %u\r\n", a->body.n_bytes);
-    n = snprintf(head, sizeof head,
-                     "HTTP/1.1 %u %s\r\n%s%s%s%s%s%.*sConnection: %s\r\n\r\n", a->status,
-                     http_reason(a->status), a->type == NULL ? "" : "Content-Type: ",
-                     a->type == NULL ? "" : a->type, a->type == NULL ? "" : "\r\n", length,
-                     a->headers == NULL ? "" : a->headers,
-                     x == NULL ? 0 : (int)x->n_headers, x == NULL ? "" : x->headers,
-                     close ? "close" : "keep-alive");
+    n = snprintf(head, sizeof head, "HTTP/1.1 %u %s\r\n%s%s%s%s%s%.*sConnection: %s\r\n\r\n",
+                 a->status, http_reason(a->status),
+                 a->type == NULL ? "" : "Content-Type: ", a->type == NULL ? "" : a->type,
+                 a->type == NULL ? "" : "\r\n", length, a->headers == NULL ? "" : a->headers,
+                 x == NULL ? 0 : (int)x->n_headers, x == NULL ? "" : x->headers,
+                 close ? "close" : "keep-alive");
 
     assert(n > 0 && n < (int)sizeof head);
     if (c->state != CONN_HTTP)
@@ -75,8 +75,8 @@ void exchange_answer(struct hub *h, struct conn *c, const struct answer *a)
         return;
     }
     wheel_arm(&h->conns.wheel, conn_index(&h->conns, c),
-              h->now_ms + ((c->flags & CONN_SERVED) != 0 ? IDLE_SERVED_MS
-                                                         : h->config->header_timeout_ms));
+              h->now_ms +
+                  ((c->flags & CONN_SERVED) != 0 ? IDLE_SERVED_MS : h->config->header_timeout_ms));
     if ((c->flags & CONN_PAUSED) != 0)
         hub_retry_later(h, c); /* what came behind the request is the next one */
 }

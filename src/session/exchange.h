@@ -9,7 +9,8 @@
 #include "proto/http_body.h"
 #include "session/hub.h"
 
-#define EXCHANGE_HEADERS_MAX (CORS_LINES_MAX + COOKIE_LINE_MAX + 64) /* bytes of header lines of its own */
+#define EXCHANGE_HEADERS_MAX \
+    (CORS_LINES_MAX + COOKIE_LINE_MAX + 64) /* bytes of header lines of its own */
 
 struct exchange {
     struct http_body body;
@@ -18,7 +19,8 @@ struct exchange {
     bool keep_alive;
     bool head_only;
     bool discards;
-    uint8_t refusal; /* discards: why, when the body is through: index of engine.c's refusals; 0: it is too long */
+    uint8_t
+        refusal; /* discards: why, when the body is through: index of engine.c's refusals; 0: it is too long */
     bool body_whole;
     uint8_t coding; /* enum coding: what its client takes */
     uint16_t n_headers;

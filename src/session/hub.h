@@ -49,10 +49,10 @@ struct hub {
     struct rooms rooms;
     struct sockets sockets;
     struct deferred deferred;
-    struct acks *acks;       /* broadcasts that local clients may acknowledge */
-    struct replies *replies; /* records that wait for room in the ring */
-    struct inputs *inputs;   /* half-received messages */
-    struct ends *ends;       /* connections that a disconnect is to close */
+    struct acks *acks;                 /* broadcasts that local clients may acknowledge */
+    struct replies *replies;           /* records that wait for room in the ring */
+    struct inputs *inputs;             /* half-received messages */
+    struct ends *ends;                 /* connections that a disconnect is to close */
     struct recoverables *recoverables; /* NULL: recovery is off */
     struct recovery *recovery;         /* clients that are coming back; NULL: recovery is off */
     struct condemned
@@ -65,7 +65,8 @@ struct hub {
     struct gzip *gzip; /* http_compression; NULL: off */
     char *zipped;      /* polling.c: a body compressed */
     uint32_t zipped_bytes;
-    uint32_t *retry; /* [conns.max]: connections whose input is to be looked at in the next turn; CONN_RETRY */
+    uint32_t *
+        retry; /* [conns.max]: connections whose input is to be looked at in the next turn; CONN_RETRY */
     uint32_t *retrying; /* [conns.max]: those of this turn */
     uint32_t n_retry;
 

@@ -463,7 +463,8 @@ void input_move(struct hub *h, struct conn *from, struct conn *to)
 
     if (in == NULL)
         return;
-    assert(in->message == NULL && in->rest == NULL && !in->stalled); /* a virtual connection reads nothing */
+    assert(in->message == NULL && in->rest == NULL &&
+           !in->stalled); /* a virtual connection reads nothing */
     out = input_get(h, to);
     if (out == NULL) {
         client_condemn(h, to, CLOSE_MEMORY, false);

@@ -14,8 +14,8 @@
 #include "session/exchange.h"
 #include "session/input.h"
 
-#define CLOSE_WAIT_MS 30000 /* for a GET that can be told of the close: fixed in engine.io */
-#define NOOP_EVERY_MS 100   /* held GETs are let go that often while a WebSocket probes */
+#define CLOSE_WAIT_MS 30000      /* for a GET that can be told of the close: fixed in engine.io */
+#define NOOP_EVERY_MS 100        /* held GETs are let go that often while a WebSocket probes */
 #define BODY_BYTES    (1u << 20) /* of frames in one body, besides the first record */
 #define BODY_IOV      64
 #define BODY_KEPT     (256u << 10) /* scratch that is kept between two bodies */
@@ -215,8 +215,9 @@ void polling_get(struct hub *h, struct session *n, struct conn *c)
         return;
     }
     if (p->closing == POLL_SHUT) {
-        answer_payload(h, c, slice_text("6\x1e"
-                                        "1"));
+        answer_payload(h, c,
+                       slice_text("6\x1e"
+                                  "1"));
         client_gone(h, carrier, (enum close_reason)p->reason);
         return;
     }
@@ -295,7 +296,8 @@ void polling_upgrade(struct hub *h, struct conn *ws)
     batch_settle(h->batch, ws); /* the answer to the probe goes first */
     if (ws->state != CONN_OPEN || ws->outq != NULL || (ws->flags & CONN_CONDEMNED) != 0 ||
         carrier->state != CONN_OPEN || (carrier->flags & CONN_CONDEMNED) != 0) {
-        end_probe(h, p); /* a socket that is full before it has begun: the session goes on polling */
+        end_probe(h,
+                  p); /* a socket that is full before it has begun: the session goes on polling */
         return;
     }
     p->probe = 0;
@@ -328,7 +330,8 @@ bool polling_end(struct hub *h, struct conn *c, enum close_reason reason)
 
     end_probe(h, p);
     if (!is_orderly(reason)) {
-        release_get(h, p, reason == CLOSE_TRANSPORT_CLOSE ? "6" : "1"); /* `1` was the client's own wish */
+        release_get(
+            h, p, reason == CLOSE_TRANSPORT_CLOSE ? "6" : "1"); /* `1` was the client's own wish */
         return true;
     }
     if (outq_empty(c->outq) && p->get != 0) {

@@ -59,7 +59,8 @@ bool polling_writable(const struct hub *h, const struct conn *c);
 /* For clients.c. An end: true if it is over at once, false if the client is still to be told. */
 MUST_USE bool polling_end(struct hub *h, struct conn *c, enum close_reason reason);
 void polling_detach(struct hub *h, struct conn *c); /* the virtual connection goes */
-void polling_lost(struct hub *h, struct conn *c, enum close_reason reason); /* a GET, POST or PROBE goes */
+void polling_lost(struct hub *h, struct conn *c,
+                  enum close_reason reason); /* a GET, POST or PROBE goes */
 /* When it next wants to be looked at; UINT64_MAX: not by itself. polling_on_timer does what is due. */
 uint64_t polling_deadline(const struct hub *h, const struct session *n);
 void polling_on_timer(struct hub *h, struct session *n);

@@ -116,7 +116,9 @@ void session_link(struct sockets *s, struct session *n, struct sock *k)
 {
     uint32_t *link = &n->first_sock;
 
-    while (*link != SOCK_NONE) /* behind the others: they are told of an end in the order in which they came */
+    while (
+        *link !=
+        SOCK_NONE) /* behind the others: they are told of an end in the order in which they came */
         link = &s->socks[*link].next;
     *link = sock_index(s, k);
     k->next = SOCK_NONE;

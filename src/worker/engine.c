@@ -19,7 +19,9 @@
 #include "worker/files.h"
 #include "worker/http.h"
 
-#define DISCARD_MAX (16u << 20) /* of a body over the limit that is read and thrown away, so that the answer arrives */
+#define DISCARD_MAX \
+    (16u            \
+     << 20) /* of a body over the limit that is read and thrown away, so that the answer arrives */
 #define DECODED_KEPT (64u << 10)
 
 /* --- errors --- */
@@ -30,9 +32,13 @@ static bool is_upgrade(const struct http_request *r)
 }
 
 /* By code, as engine.io numbers them; and what it says, or rather does not, to methods that a session does not have. */
-static const char *const refusals[] = { "Transport unknown", "Session ID unknown",
-                                        "Bad handshake method", "Bad request", "Forbidden",
-                                        "Unsupported protocol version", "" };
+static const char *const refusals[] = { "Transport unknown",
+                                        "Session ID unknown",
+                                        "Bad handshake method",
+                                        "Bad request",
+                                        "Forbidden",
+                                        "Unsupported protocol version",
+                                        "" };
 #define NO_SUCH_METHOD 6
 
 static void answer_refusal(struct worker *w, struct conn *c, uint32_t code)
@@ -264,8 +270,7 @@ static void serve_post(struct worker *w, struct conn *c, const struct http_reque
         return;
     }
     x->discards = r->content_length > limit;
-    wheel_arm(&h->conns.wheel, conn_index(&h->conns, c),
-              h->now_ms + h->config->message_timeout_ms);
+    wheel_arm(&h->conns.wheel, conn_index(&h->conns, c), h->now_ms + h->config->message_timeout_ms);
     if (r->expect_continue && !x->discards)
         client_send(h, c, go_on, sizeof go_on - 1, false);
     engine_on_body(w, c, &nothing); /* one without content is whole already */
@@ -318,7 +323,8 @@ static bool hand_over(struct worker *w, struct conn *c, uint32_t owner, struct s
         count_add(h->row, COUNT_HANDOFF_REQUEST, 1);
     else
         log_error("handover_failed", "to=%u error=%s", owner, strerror(-error));
-    client_gone(h, c, CLOSE_TRANSPORT_CLOSE); /* of the socket, this process's name for it is closed */
+    client_gone(h, c,
+                CLOSE_TRANSPORT_CLOSE); /* of the socket, this process's name for it is closed */
     return true;
 }
 
@@ -378,7 +384,8 @@ bool engine_serve(struct worker *w, struct conn *c, const struct http_request *r
     }
     if (serve_aside(w, c, r))
         return true;
-    if (!(websocket && h->config->transport_websocket) && !(polling && h->config->transport_polling)) {
+    if (!(websocket && h->config->transport_websocket) &&
+        !(polling && h->config->transport_polling)) {
         refuse(w, c, r, 0);
         return true;
     }

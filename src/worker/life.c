@@ -198,7 +198,8 @@ bool worker_open(struct worker *w, const struct child *child)
     if (w->request == NULL || !load_files(w))
         return false;
     if (!dispatch_open(&w->host))
-        _exit(1); /* nothing is served yet; a module that began half may have threads, which nobody can stop */
+        _exit(
+            1); /* nothing is served yet; a module that began half may have threads, which nobody can stop */
     loop_read(h->loop, h->region.bells[child->slot], &w->bell, sizeof w->bell,
               tag_pack(OP_BELL, 0, 0));
     loop_poll(h->loop, child->inbox_fd, POLLIN, tag_pack(OP_INBOX, 0, 0));

@@ -228,7 +228,8 @@ static void on_control(struct worker *w, struct conn *c, const struct ws_piece *
         client_send(&w->hub, c, frame, n + piece->bytes.n_bytes, true);
         break;
     case WS_PONG:
-        if (c->kind != CONN_SOCKETIO && c->kind != CONN_PROBE) /* there the heartbeat is Engine.IO's */
+        if (c->kind != CONN_SOCKETIO &&
+            c->kind != CONN_PROBE) /* there the heartbeat is Engine.IO's */
             client_on_pong(&w->hub, c);
         break;
     default: client_end(&w->hub, c, CLOSE_TRANSPORT_CLOSE, piece->close_code, NULL); break;
@@ -280,8 +281,9 @@ static void on_bytes_behind(struct worker *w, struct conn *c, struct slice *byte
         engine_on_body(w, c, bytes);
         return;
     }
-    if (c->kind == CONN_POST ? input_keep_rest(&w->hub, c, *bytes) != INPUT_MORE
-                             : input_add_head(&w->hub, c, *bytes, &all, &scanned) != INPUT_COMPLETE) {
+    if (c->kind == CONN_POST
+            ? input_keep_rest(&w->hub, c, *bytes) != INPUT_MORE
+            : input_add_head(&w->hub, c, *bytes, &all, &scanned) != INPUT_COMPLETE) {
         client_gone(&w->hub, c, CLOSE_MEMORY);
         return;
     }
@@ -315,7 +317,8 @@ void worker_on_http_bytes(struct worker *w, struct conn *c, struct slice bytes)
         }
         switch (http_parse(all, scanned, &request, &head_bytes, &status)) {
         case HTTP_NEED_MORE:
-            if (all.n_bytes == bytes.n_bytes) /* the first of it: from here on it is a slow request */
+            if (all.n_bytes ==
+                bytes.n_bytes) /* the first of it: from here on it is a slow request */
                 wheel_arm(&h->conns.wheel, conn_index(&h->conns, c),
                           h->now_ms + h->config->header_timeout_ms);
             return;
@@ -438,7 +441,8 @@ static void on_conn_event(struct worker *w, const struct loop_event *event)
     case CONN_OP_POLL:
         if (current)
             conn_on_poll(&h->conns, c, event);
-        if (current && c->kind == CONN_GET && (c->flags & (CONN_PAUSED | CONN_EOF)) == (CONN_PAUSED | CONN_EOF))
+        if (current && c->kind == CONN_GET &&
+            (c->flags & (CONN_PAUSED | CONN_EOF)) == (CONN_PAUSED | CONN_EOF))
             client_gone(h, c, CLOSE_TRANSPORT_ERROR); /* nobody will read its end */
         break;
     case CONN_OP_RECV:

@@ -28,11 +28,11 @@ struct worker {
     struct peal_host host;
     const struct child *child;
     struct loop_event *events; /* [WORKER_EVENTS_MAX] */
-    uint8_t *decoded; /* engine.c: a binary packet of a POST */
+    uint8_t *decoded;          /* engine.c: a binary packet of a POST */
     uint32_t decoded_max;
     struct files *files; /* client_files; NULL: none */
-    uint8_t *request; /* [INBOX_BYTES_MAX]: the bytes of a request that was handed over */
-    uint64_t bell; /* where the eventfd is read to */
+    uint8_t *request;    /* [INBOX_BYTES_MAX]: the bytes of a request that was handed over */
+    uint64_t bell;       /* where the eventfd is read to */
     uint64_t second_at_ms;
     uint64_t queues_at_ms;
     uint64_t crowded_since_ms; /* max_pending reached: since when; 0: it is not */

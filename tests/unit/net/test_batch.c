@@ -88,8 +88,9 @@ static void on_carry(void *context, struct conn *c)
     while ((n = outq_peek(w->outqs, c->outq, iov, 4, &lost)) > 0) {
         assert_false(lost);
         for (uint32_t i = 0; i < n; i++) {
-            assert_int_equal(batch_bytes(w->batch, w->carrier, iov[i].iov_base, (uint32_t)iov[i].iov_len, false),
-                             OUTQ_OK);
+            assert_int_equal(
+                batch_bytes(w->batch, w->carrier, iov[i].iov_base, (uint32_t)iov[i].iov_len, false),
+                OUTQ_OK);
             (void)outq_consume(w->outqs, c->outq, iov[i].iov_len, 0);
         }
     }
@@ -540,7 +541,8 @@ static void test_a_virtual_connection_is_carried_once_a_turn_with_all_it_got(voi
         for (uint32_t i = 0; i < 5; i++) {
             struct outq_record record = append(20 + i);
 
-            assert_int_equal(batch_record(w->batch, virtual, &record, w->ring + record.position), OUTQ_OK);
+            assert_int_equal(batch_record(w->batch, virtual, &record, w->ring + record.position),
+                             OUTQ_OK);
             expect(w->carrier, w->ring + record.position, record.n_bytes);
         }
         assert_int_equal(batch_bytes(w->batch, virtual, "own", 3, false), OUTQ_OK);

@@ -294,7 +294,8 @@ static void test_a_virtual_connection_has_bounds_and_generations_of_its_own(void
     c = conn_at(&f->conns, all[2]);
     old = tag_pack(CONN_OP_RECV, all[2], c->generation);
     conn_kill(&f->conns, c);
-    assert_int_equal(c->state, CONN_DYING); /* nobody finds another in the slot in the middle of a turn */
+    assert_int_equal(c->state,
+                     CONN_DYING); /* nobody finds another in the slot in the middle of a turn */
     assert_int_equal(conn_open_virtual(&f->conns, &peer), CONN_NONE);
     conn_fixture_settle(f);
     assert_int_equal(conn_open_virtual(&f->conns, &peer), all[2]);

@@ -43,9 +43,12 @@ static void test_decoding_is_as_lenient_as_nodes(void **state)
         const char *text, *bytes;
         uint32_t n;
     } cases[] = {
-        { "AQIDBA", "\x01\x02\x03\x04", 4 },      { "AQ ID\nBA==", "\x01\x02\x03\x04", 4 },
-        { "__79AA", "\xff\xfe\xfd\x00", 4 },      { "AQ==AQ==", "\x01", 1 },
-        { "A", "", 0 },                           { "*", "", 0 },
+        { "AQIDBA", "\x01\x02\x03\x04", 4 },
+        { "AQ ID\nBA==", "\x01\x02\x03\x04", 4 },
+        { "__79AA", "\xff\xfe\xfd\x00", 4 },
+        { "AQ==AQ==", "\x01", 1 },
+        { "A", "", 0 },
+        { "*", "", 0 },
         { "AQIDBA==trailing", "\x01\x02\x03\x04", 4 },
     };
     uint8_t out[64];
@@ -122,7 +125,8 @@ static void test_a_payload_is_taken_apart(void **state)
     assert_int_equal(packet.n_bytes, 0);
     assert_true(eio_payload_next(&rest, &packet));
     assert_true(slice_is(packet, "b"));
-    assert_true(eio_payload_next(&rest, &packet)); /* behind the last separator there is an empty one */
+    assert_true(
+        eio_payload_next(&rest, &packet)); /* behind the last separator there is an empty one */
     assert_int_equal(packet.n_bytes, 0);
     assert_false(eio_payload_next(&rest, &packet));
     rest = slice_text("");
@@ -191,9 +195,13 @@ static void test_bodies_however_they_are_cut(void **state)
 static void test_chunks_that_are_none_are_refused(void **state)
 {
     static const char *const bad[] = {
-        "\r\n",         "g\r\n",          "5\nhello",       "5\r\nhelloX",      "5\r\nhello\nX",
-        "-1\r\n",       "0x5\r\n",        "123456789\r\n",  "5\rhello",         ";a\r\n",
-        "0\r\n\n",      "0\r\nT: x\n\r\n", "5;\nhello\r\n",  "0\r\nT: x\r\r\n\r\n",
+        "\r\n",          "g\r\n",
+        "5\nhello",      "5\r\nhelloX",
+        "5\r\nhello\nX", "-1\r\n",
+        "0x5\r\n",       "123456789\r\n",
+        "5\rhello",      ";a\r\n",
+        "0\r\n\n",       "0\r\nT: x\n\r\n",
+        "5;\nhello\r\n", "0\r\nT: x\r\r\n\r\n",
     };
     struct http_request request = { .chunked = true };
     char out[64];
