@@ -4,8 +4,9 @@
  * Owns:      the bytes of both forms.
  *
  * As engine.io 6.6.12 answers, but for three lines: the tag is a hash of the bytes, since the version
- * is not ours to know; `Vary: Accept-Encoding`, or a shared cache would give the compressed form to
- * everybody; and a 304 repeats what it stands for, as RFC 9110 section 15.4.5 demands. */
+ * is not ours to know; the compressed form has `Vary: Accept-Encoding`, or a shared cache would give
+ * it to everybody; and a 304 names its tag, by which a cache finds what it stands for (RFC 9110
+ * section 15.4.5). */
 #include "worker/files.h"
 
 #include <assert.h>
@@ -19,7 +20,8 @@
 #include "proto/gzip.h"
 
 #define LINES_MAX 192
-#define CACHING   "Cache-Control: public, max-age=0\r\nVary: Accept-Encoding\r\nETag: %.*s\r\n"
+#define CACHING   "Cache-Control: public, max-age=0\r\n"
+#define TAG       "ETag: %.*s\r\n"
 
 struct file {
     uint8_t *bytes;
@@ -72,10 +74,11 @@ static void write_lines(struct file *file)
     int n;
 
     etag_make(file->etag, slice_of(file->bytes, file->n_bytes));
-    n = snprintf(file->lines, sizeof file->lines, CACHING, ETAG_CHARS, file->etag);
+    n = snprintf(file->lines, sizeof file->lines, CACHING TAG, ETAG_CHARS, file->etag);
     assert(n > 0 && n < LINES_MAX);
-    n = snprintf(file->zipped_lines, sizeof file->zipped_lines, CACHING "%s", ETAG_CHARS,
-                 file->etag, gzip_header(CODING_GZIP));
+    n = snprintf(file->zipped_lines, sizeof file->zipped_lines,
+                 CACHING TAG "%sVary: Accept-Encoding\r\n", ETAG_CHARS, file->etag,
+                 gzip_header(CODING_GZIP));
     assert(n > 0 && n < LINES_MAX);
 }
 
@@ -164,7 +167,7 @@ bool files_find(const struct files *f, const char *path, const struct http_reque
         return false;
     file = &f->all[i];
     if (reads && etag_known(r, slice_of(file->etag, ETAG_CHARS))) {
-        *out = (struct files_answer){ 304, NULL, file->lines, { NULL, 0 } };
+        *out = (struct files_answer){ 304, NULL, file->lines + sizeof CACHING - 1, { NULL, 0 } };
         return true;
     }
     out->status = 200;

@@ -80,9 +80,7 @@ static void test_each_name_is_served_under_the_path(void **state)
         assert_string_equal(answer.type, is_map ? MAP : JS);
         assert_int_equal(answer.body.n_bytes, n);
         assert_memory_equal(answer.body.bytes, text, n);
-        (void)snprintf(line, sizeof line,
-                       "Cache-Control: public, max-age=0\r\n"
-                       "Vary: Accept-Encoding\r\nETag: %s\r\n",
+        (void)snprintf(line, sizeof line, "Cache-Control: public, max-age=0\r\nETag: %s\r\n",
                        tag());
         assert_string_equal(answer.headers, line);
     }
@@ -152,7 +150,7 @@ static void test_the_compressed_form_is_for_those_who_take_it(void **state)
 static void test_who_has_it_gets_304(void **state)
 {
     static const char *const before[] = { "", "W/", "\"x\", ", "\"x\",W/", "*, " };
-    char headers[256], kept[ETAG_CHARS + 1];
+    char headers[256], kept[ETAG_CHARS + 1], expected[64];
     (void)state;
 
     assert_true(find("GET " PATH "socket.io.js", ""));
@@ -166,8 +164,8 @@ static void test_who_has_it_gets_304(void **state)
             assert_int_equal(answer.status, 304);
             assert_null(answer.type);
             assert_int_equal(answer.body.n_bytes, 0);
-            assert_string_equal(tag(), kept);
-            assert_null(strstr(answer.headers, "Content-"));
+            (void)snprintf(expected, sizeof expected, "ETag: %s\r\n", kept);
+            assert_string_equal(answer.headers, expected);
         }
     }
     assert_true(find("GET " PATH "socket.io.min.js", "If-None-Match: *\r\n"));
