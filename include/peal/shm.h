@@ -65,7 +65,8 @@ struct shm_slot {
     uint64_t
         waits_since_ms; /* 0, or since when (CLOCK_MONOTONIC) this producer finds the ring full */
 
-    uint64_t arenas; /* mask of slots in whose part of the session table it may have entries, besides its own */
+    uint64_t
+        arenas; /* mask of slots in whose part of the session table it may have entries, besides its own */
 
     /* survives its process: written by the process in the slot */
     SHM_LINE uint64_t next_ack; /* counter of broadcast ack ids: id = counter * 64 + slot */
@@ -141,7 +142,7 @@ struct shm_recovery_rooms {
 };
 
 struct shm_recovery {
-    uint64_t state; /* enum shm_recovery_state | holder's slot << 8 | changes << 16 */
+    uint64_t state;      /* enum shm_recovery_state | holder's slot << 8 | changes << 16 */
     uint64_t expires_ms; /* DETACHED: until then (CLOCK_MONOTONIC) */
     uint64_t start;      /* position from which on events were meant for it */
     uint64_t resume;     /* DETACHED: records from here on were not taken in for it */

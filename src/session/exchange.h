@@ -18,6 +18,7 @@ struct exchange {
     bool keep_alive;
     bool head_only;
     bool discards;
+    uint8_t refusal; /* discards: why, when the body is through: index of engine.c's refusals; 0: it is too long */
     bool body_whole;
     uint8_t coding; /* enum coding: what its client takes */
     uint16_t n_headers;

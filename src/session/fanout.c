@@ -140,8 +140,7 @@ static void apply_leave(struct hub *h, struct sock *k, const struct record_view 
     while (record_names_next(&it, &name, &hash)) {
         uint32_t room = room_find(&h->rooms, hash, k->nsp, name);
 
-        if (room != ROOM_NONE &&
-            sock_leave(&h->sockets, &h->rooms, k, room)) /* false: not in it */
+        if (room != ROOM_NONE && sock_leave(&h->sockets, &h->rooms, k, room)) /* false: not in it */
             recovery_left(h, k, name, record_end(h, view));
     }
 }

@@ -15,8 +15,8 @@
 #include "shm/atomic.h"
 #include "shm/offset.h"
 
-#define POLL_MS             2    /* nobody rings when a connection elsewhere has ended */
-#define COLLECT_PER_SECOND  8192 /* at least: an eighth of what there is, if that is more */
+#define POLL_MS            2    /* nobody rings when a connection elsewhere has ended */
+#define COLLECT_PER_SECOND 8192 /* at least: an eighth of what there is, if that is more */
 
 struct returning {
     struct replay replay;
@@ -252,7 +252,7 @@ static enum recovery_result find_beginning(struct hub *h, struct returning *it)
         case HISTORY_NOT_YET: return RECOVERY_UNKNOWN_OFFSET;
         case HISTORY_GONE:
             return ring_tail(&h->ring) > it->offset + h->ring.units ? RECOVERY_OVERRUN
-                                                                     : RECOVERY_UNKNOWN_OFFSET;
+                                                                    : RECOVERY_UNKNOWN_OFFSET;
         }
         r->from = it->offset + (n_bytes + RING_UNIT_BYTES - 1) / RING_UNIT_BYTES;
     }
@@ -373,7 +373,7 @@ bool recovery_begin(struct hub *h, struct session *n, uint16_t nsp, uint8_t sect
     if (all == NULL || !read_auth(h, auth, &first, &result))
         return false;
     it = result != RECOVERY_RECOVERED || all->n == WORKER_REPLAYS_MAX ? NULL
-                                                                       : returning_new(&first, auth);
+                                                                      : returning_new(&first, auth);
     if (result == RECOVERY_RECOVERED)
         result = it == NULL ? RECOVERY_BUSY : claim(h, it);
     if (result == RECOVERY_RECOVERED) {
@@ -442,8 +442,7 @@ static void enter_rooms(struct hub *h, struct returning *it, struct sock *k)
 
     for (uint32_t i = 0; i < r->n_rooms; i++) {
         const struct replay_room *room = &r->rooms[i];
-        uint32_t at =
-            room_ref(&h->rooms, room->hash, k->nsp, slice_of(room->name, room->n_bytes));
+        uint32_t at = room_ref(&h->rooms, room->hash, k->nsp, slice_of(room->name, room->n_bytes));
 
         if (at == ROOM_NONE || !sock_enter(&h->sockets, &h->rooms, k, at)) {
             client_condemn(h, conn_at(&h->conns, k->conn), CLOSE_MEMORY, false);
@@ -476,9 +475,9 @@ static void restore(struct hub *h, struct returning *it)
         return;
     }
     if (it->replay.changed)
-        stored = replay_rooms(&it->replay, all->rooms, &n_bytes) &&
-                 recoverable_store(h->recoverables, it->index, slice_of(all->rooms, n_bytes),
-                                   h->walked);
+        stored =
+            replay_rooms(&it->replay, all->rooms, &n_bytes) &&
+            recoverable_store(h->recoverables, it->index, slice_of(all->rooms, n_bytes), h->walked);
     recoverable_adopt(h->identities, &h->region, it->index, sock_index(&h->sockets, k));
     k->recoverable = 1;
     k->recovered = 1;

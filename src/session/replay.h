@@ -30,9 +30,9 @@ struct replay {
     struct replay_room *rooms;
     uint32_t n_rooms;
     uint32_t rooms_max;
-    bool changed; /* rooms are not those that are stored */
-    bool blocked; /* its client has not taken what it was given; set by the caller */
-    uint8_t end;  /* enum replay_end */
+    bool changed;     /* rooms are not those that are stored */
+    bool blocked;     /* its client has not taken what it was given; set by the caller */
+    uint8_t end;      /* enum replay_end */
     uint32_t n_given; /* bytes in this turn */
     void *client;     /* the caller's, for `give` */
 };

@@ -114,8 +114,12 @@ void sock_free(struct sockets *s, uint32_t index)
 
 void session_link(struct sockets *s, struct session *n, struct sock *k)
 {
-    k->next = n->first_sock;
-    n->first_sock = sock_index(s, k);
+    uint32_t *link = &n->first_sock;
+
+    while (*link != SOCK_NONE) /* behind the others: they are told of an end in the order in which they came */
+        link = &s->socks[*link].next;
+    *link = sock_index(s, k);
+    k->next = SOCK_NONE;
     k->session = session_index(s, n);
     n->n_socks++;
 }

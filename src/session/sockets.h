@@ -34,10 +34,10 @@ struct sock {
     struct membership *rooms;
     uint16_t n_rooms;
     uint16_t rooms_max;
-    uint16_t nsp;     /* index in the host's table */
-    uint16_t n_joins; /* joins under way */
-    uint8_t state;    /* enum sock_state */
-    uint8_t section;  /* index in config.namespaces; UINT8_MAX: /ws */
+    uint16_t nsp;        /* index in the host's table */
+    uint16_t n_joins;    /* joins under way */
+    uint8_t state;       /* enum sock_state */
+    uint8_t section;     /* index in config.namespaces; UINT8_MAX: /ws */
     uint8_t recoverable; /* has what recovery.c keeps of it in shared memory, or is about to */
     uint8_t recovered;   /* came back at the beginning of this connection */
     uint32_t

@@ -53,16 +53,11 @@ static_assert(RECOVERY_RESULTS <= COUNT_RECOVERY_LAST - COUNT_RECOVERY_FIRST + 1
 const char *recovery_result_name(enum recovery_result result)
 {
     static const char *const names[RECOVERY_RESULTS] = {
-        [RECOVERY_RECOVERED] = "recovered",
-        [RECOVERY_UNKNOWN_PID] = "unknown_pid",
-        [RECOVERY_EXPIRED] = "expired",
-        [RECOVERY_UNKNOWN_OFFSET] = "unknown_offset",
-        [RECOVERY_OVERRUN] = "overrun",
-        [RECOVERY_OTHER_HOST] = "other_host",
-        [RECOVERY_DISCONNECTED] = "disconnected",
-        [RECOVERY_BUSY] = "busy",
-        [RECOVERY_TOO_BIG] = "too_big",
-        [RECOVERY_LAGGED] = "lagged",
+        [RECOVERY_RECOVERED] = "recovered",       [RECOVERY_UNKNOWN_PID] = "unknown_pid",
+        [RECOVERY_EXPIRED] = "expired",           [RECOVERY_UNKNOWN_OFFSET] = "unknown_offset",
+        [RECOVERY_OVERRUN] = "overrun",           [RECOVERY_OTHER_HOST] = "other_host",
+        [RECOVERY_DISCONNECTED] = "disconnected", [RECOVERY_BUSY] = "busy",
+        [RECOVERY_TOO_BIG] = "too_big",           [RECOVERY_LAGGED] = "lagged",
     };
 
     assert(result < RECOVERY_RESULTS);

@@ -91,9 +91,9 @@ enum recovery_result {
     RECOVERY_OVERRUN,      /* the ring has been written over what it missed */
     RECOVERY_OTHER_HOST,   /* an offset of another host, or of this one before a restart */
     RECOVERY_DISCONNECTED, /* by the server, while it was away */
-    RECOVERY_BUSY,         /* its old connection would not end in time, or too many come back at once */
-    RECOVERY_TOO_BIG,      /* too many rooms to be kept: it will not be recoverable */
-    RECOVERY_LAGGED,       /* slow_consumer = drop has dropped something: it will not be recoverable */
+    RECOVERY_BUSY,    /* its old connection would not end in time, or too many come back at once */
+    RECOVERY_TOO_BIG, /* too many rooms to be kept: it will not be recoverable */
+    RECOVERY_LAGGED,  /* slow_consumer = drop has dropped something: it will not be recoverable */
     RECOVERY_RESULTS
 };
 const char *recovery_result_name(enum recovery_result result); /* snake_case */

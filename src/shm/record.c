@@ -290,10 +290,9 @@ void record_write(uint8_t *out, const struct record_spec *spec, const uint64_t h
         uint32_t n_bytes = payload_bytes(spec, 0);
 
         assert(spec->n_parts > 0);
-        header.offset_at = (uint32_t)(at - out) +
-                           (uint32_t)pad8(spec->n_parts * sizeof(struct part_entry)) +
-                           frame_header(scratch, spec->parts[0].opcode, n_bytes) + n_bytes -
-                           OFFSET_CHARS - 2;
+        header.offset_at =
+            (uint32_t)(at - out) + (uint32_t)pad8(spec->n_parts * sizeof(struct part_entry)) +
+            frame_header(scratch, spec->parts[0].opcode, n_bytes) + n_bytes - OFFSET_CHARS - 2;
     }
     at = put_parts(at, spec);
     header.n_bytes = (uint32_t)(at - out);

@@ -49,7 +49,8 @@ enum record_encoding {
 #define RECORD_WANTS_ACK \
     0x20u /* broadcast: `id` is the ack id that clients answer with; FETCH-like replies with counts go to `slot` */
 #define RECORD_TRUNCATED 0x40u /* reply: cut at a bound */
-#define RECORD_LOST      0x80u /* disconnect: as if the connection had been lost: its client is back on another one */
+#define RECORD_LOST \
+    0x80u /* disconnect: as if the connection had been lost: its client is back on another one */
 
 /* The header, as it lies in the ring. */
 struct record_header {
@@ -120,7 +121,8 @@ struct record_view {
     struct slice nsp;
     struct slice frames; /* broadcast: all frames, back to back: what a WebSocket client gets */
     struct slice event;  /* Socket.IO broadcast: the JSON array in part 0's payload */
-    uint32_t n_offset_bytes; /* how much of `event`, before its closing bracket, is the offset: 0 or OFFSET_ARGUMENT_BYTES */
+    uint32_t
+        n_offset_bytes; /* how much of `event`, before its closing bracket, is the offset: 0 or OFFSET_ARGUMENT_BYTES */
     const uint8_t *_names;
     const uint8_t *_parts;
 };

@@ -28,7 +28,8 @@ struct recoverables {
     uint32_t n_fresh; /* blocks below first + n_fresh have been looked at */
     uint32_t n_free;
     uint32_t collect_at;
-    uint64_t building; /* the user of the copy that is being put together: not in use by the rule, and not free */
+    uint64_t
+        building; /* the user of the copy that is being put together: not in use by the rule, and not free */
     uint8_t scratch[RECOVERY_ROOMS_BYTES_MAX];
     uint32_t free[]; /* per_slot of them; only what is used is resident */
 };
@@ -368,9 +369,8 @@ void recoverable_release(struct recoverables *r, struct sessions *s, uint32_t in
 {
     const struct shm_recovery *e = &r->region->recovery[index];
     uint64_t seq = shm_load_u64(&e->seq);
-    uint32_t block = recovery_state(shm_load_u64(&e->state)) == RECOVERY_NONE
-                         ? 0
-                         : e->rooms[seq & 1].block;
+    uint32_t block =
+        recovery_state(shm_load_u64(&e->state)) == RECOVERY_NONE ? 0 : e->rooms[seq & 1].block;
 
     session_release(s, index);
     chain_free(r, block, user_of(index, seq));
@@ -453,8 +453,7 @@ uint32_t recoverables_reap(struct region *region, uint32_t slot, uint64_t cursor
     if (region->recovery == NULL)
         return 0;
     for (; arenas != 0; arenas &= arenas - 1) {
-        off_t at =
-            (off_t)(h->recovery_offset + (uint32_t)__builtin_ctzll(arenas) * arena_bytes);
+        off_t at = (off_t)(h->recovery_offset + (uint32_t)__builtin_ctzll(arenas) * arena_bytes);
         off_t end = at + (off_t)arena_bytes;
 
         while (at < end) { /* pages that were touched: see sessions.c */
@@ -467,9 +466,10 @@ uint32_t recoverables_reap(struct region *region, uint32_t slot, uint64_t cursor
             if (hole < 0 || hole > end)
                 hole = end;
             for (off_t i = data; i < hole; i += (off_t)sizeof(struct shm_recovery))
-                n += reap(region,
-                          (uint32_t)(((uint64_t)i - h->recovery_offset) / sizeof(struct shm_recovery)),
-                          slot, cursor, expires_ms);
+                n += reap(
+                    region,
+                    (uint32_t)(((uint64_t)i - h->recovery_offset) / sizeof(struct shm_recovery)),
+                    slot, cursor, expires_ms);
             at = hole;
         }
     }

@@ -44,7 +44,7 @@ static_assert(SESSIONS_PER_SLOT_MIN % SESSIONS_PER_PAGE == 0, "whole pages");
 struct layout {
     uint64_t units;
     uint64_t config, counters, namespaces, directory, sessions, commits, payload; /* offsets */
-    uint64_t recovery, blocks;             /* 0: recovery is off */
+    uint64_t recovery, blocks; /* 0: recovery is off */
     uint64_t bytes;
     uint32_t sessions_per_slot;
 };

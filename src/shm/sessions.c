@@ -39,7 +39,7 @@ struct sessions {
     uint32_t resting_head;
     uint32_t n_resting;
     uint32_t resting[RESTING]; /* first in, first out */
-    uint32_t *away;   /* [per_slot]: indices that are detached or elsewhere; NULL: recovery is off */
+    uint32_t *away; /* [per_slot]: indices that are detached or elsewhere; NULL: recovery is off */
     uint8_t *is_away; /* [per_slot] */
     uint32_t n_away;
     uint32_t away_at; /* where sessions_collect goes on */
@@ -268,7 +268,8 @@ static void end_recovery(struct region *region, uint32_t index)
         return;
     state = &region->recovery[index].state;
     word = shm_load_u64(state);
-    if (recovery_state(word) != RECOVERY_NONE) /* release: behind the identity, which is free then */
+    if (recovery_state(word) !=
+        RECOVERY_NONE) /* release: behind the identity, which is free then */
         shm_store_release_u64(state, ((word >> 16) + 1) << 16);
 }
 
@@ -424,9 +425,8 @@ static void clear(void *context, struct region *region, uint32_t index)
         return;
     if (region->recovery != NULL &&
         recovery_state(shm_load_acquire_u64(&region->recovery[index].state)) != RECOVERY_NONE)
-        return; /* somebody's, or detached */
-    entry_store(e,
-                &none); /* makes an odd stamp even, and further than any that a reader holds */
+        return;            /* somebody's, or detached */
+    entry_store(e, &none); /* makes an odd stamp even, and further than any that a reader holds */
 }
 
 void sessions_clear(struct region *region, uint32_t slot)

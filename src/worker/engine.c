@@ -29,22 +29,51 @@ static bool is_upgrade(const struct http_request *r)
     return http_ws_check(r) != HTTP_WS_NOT_ASKED;
 }
 
-/* JSON for plain requests, the bare message for upgrades, which end with it. */
-static void refuse(struct worker *w, struct conn *c, const struct http_request *r, uint32_t code,
-                   const char *message)
-{
-    bool upgrade = is_upgrade(r);
-    char body[256];
-    struct answer a = { .status = 400,
-                        .type = upgrade ? "text/html" : "application/json",
-                        .close = upgrade || !http_goes_on(r) };
+/* By code, as engine.io numbers them; and what it says, or rather does not, to methods that a session does not have. */
+static const char *const refusals[] = { "Transport unknown", "Session ID unknown",
+                                        "Bad handshake method", "Bad request", "Forbidden",
+                                        "Unsupported protocol version", "" };
+#define NO_SUCH_METHOD 6
 
-    if (upgrade)
-        snprintf(body, sizeof body, "%s", message);
-    else
-        snprintf(body, sizeof body, "{\"code\":%u,\"message\":\"%s\"}", code, message);
+static void answer_refusal(struct worker *w, struct conn *c, uint32_t code)
+{
+    char body[128];
+    struct answer a = { .status = 400, .type = "application/json" };
+
+    if (code == NO_SUCH_METHOD) {
+        a.status = 500;
+        a.type = NULL;
+        exchange_answer(&w->hub, c, &a);
+        return;
+    }
+    snprintf(body, sizeof body, "{\"code\":%u,\"message\":\"%s\"}", code, refusals[code]);
     a.body = slice_text(body);
     exchange_answer(&w->hub, c, &a);
+}
+
+/* JSON for plain requests, behind their bodies, so that a proxy's connection goes on; the bare message for upgrades, which end with it. */
+static void refuse(struct worker *w, struct conn *c, const struct http_request *r, uint32_t code)
+{
+    struct hub *h = &w->hub;
+    struct exchange *x = exchange_of(h, c);
+    struct answer a = {
+        .status = 400, .type = "text/html", .body = slice_text(refusals[code]), .close = true
+    };
+    struct slice nothing = { "", 0 };
+
+    if (is_upgrade(r)) {
+        exchange_answer(h, c, &a);
+    } else if (http_goes_on(r) || !r->keep_alive || r->content_length > DISCARD_MAX) {
+        x->keep_alive = http_goes_on(r);
+        answer_refusal(w, c, code);
+    } else {
+        x->discards = true;
+        x->refusal = (uint8_t)(code + 1);
+        c->kind = CONN_POST; /* of no session */
+        wheel_arm(&h->conns.wheel, conn_index(&h->conns, c),
+                  h->now_ms + h->config->message_timeout_ms);
+        engine_on_body(w, c, &nothing);
+    }
 }
 
 static void answer_empty(struct worker *w, struct conn *c, const struct http_request *r,
@@ -76,7 +105,7 @@ static void refuse_unknown(struct worker *w, struct conn *c, const struct http_r
     count_add(w->hub.row, causes[why].counter, 1);
     if (log_allow(&rate, w->hub.now_ms, 10, &suppressed))
         log_info("session_unknown", "cause=%s suppressed=%u", causes[why].text, suppressed);
-    refuse(w, c, r, 1, "Session ID unknown");
+    refuse(w, c, r, 1);
 }
 
 static bool has_control_bytes(struct slice text)
@@ -172,16 +201,16 @@ static void serve_new(struct worker *w, struct conn *c, const struct http_reques
     int32_t n;
 
     if (r->method != HTTP_GET_) {
-        refuse(w, c, r, 2, "Bad handshake method");
+        refuse(w, c, r, 2);
         return;
     }
     if (websocket && !is_upgrade(r)) {
-        refuse(w, c, r, 3, "Bad request");
+        refuse(w, c, r, 3);
         return;
     }
     n = http_query_get(r->query, "EIO", text, sizeof text);
     if (n != 1 || text[0] != '4' || http_query_get(r->query, "j", text, 0) != -1) {
-        refuse(w, c, r, 5, "Unsupported protocol version");
+        refuse(w, c, r, 5);
         return;
     }
     if (websocket)
@@ -248,7 +277,7 @@ static void serve_session(struct worker *w, struct conn *c, const struct http_re
     char version[8];
 
     if (http_query_get(r->query, "EIO", version, sizeof version) != 1 || version[0] != '4') {
-        refuse(w, c, r, 3, "Bad request");
+        refuse(w, c, r, 3);
         return;
     }
     if (is_upgrade(r)) {
@@ -256,7 +285,7 @@ static void serve_session(struct worker *w, struct conn *c, const struct http_re
         return;
     }
     if (websocket || !session_polls(&w->hub, n)) {
-        refuse(w, c, r, 3, "Bad request"); /* the transport of the session is another */
+        refuse(w, c, r, 3); /* the transport of the session is another */
         return;
     }
     add_polling_lines(w, c, r);
@@ -265,7 +294,7 @@ static void serve_session(struct worker *w, struct conn *c, const struct http_re
     else if (r->method == HTTP_POST_)
         serve_post(w, c, r, n);
     else
-        answer_empty(w, c, r, 500);
+        refuse(w, c, r, NO_SUCH_METHOD);
 }
 
 /* --- requests of another worker's session --- */
@@ -350,11 +379,11 @@ bool engine_serve(struct worker *w, struct conn *c, const struct http_request *r
     if (serve_aside(w, c, r))
         return true;
     if (!(websocket && h->config->transport_websocket) && !(polling && h->config->transport_polling)) {
-        refuse(w, c, r, 0, "Transport unknown");
+        refuse(w, c, r, 0);
         return true;
     }
     if (has_control_bytes(http_header_find(r, "origin"))) {
-        refuse(w, c, r, 3, "Bad request");
+        refuse(w, c, r, 3);
         return true;
     }
     if (!http_origin_may(w, c, r))
@@ -483,7 +512,9 @@ void engine_on_body(struct worker *w, struct conn *c, struct slice *bytes)
             break;
         case HTTP_BODY_END:
             x->body_whole = true;
-            if (x->discards)
+            if (x->refusal != 0)
+                answer_refusal(w, c, x->refusal - 1u);
+            else if (x->discards)
                 answer_too_big(w, c, true);
             else
                 dispatch_body(w, c);

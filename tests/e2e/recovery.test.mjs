@@ -1,7 +1,7 @@
 // recovery.test.mjs: connection state recovery: a client that comes back has its id, its rooms and everything it missed, or it is told that it has not.
 // @test timeout=400
 import assert from 'node:assert/strict';
-import { ask, httpRequest, ioClient, recordPublishes, redisClient, slow, sleep, startNodeServer, startPeal, startRedis, test, waitFor, wsClient } from './lib/index.mjs';
+import { ask, defer, httpRequest, ioClient, recordPublishes, redisClient, slow, sleep, startNodeServer, startPeal, startRedis, test, waitFor, wsClient } from './lib/index.mjs';
 import { engine, OPEN_RELAY, workersOf } from './lib/engine.mjs';
 import { subscribed } from './lib/cluster.mjs';
 
@@ -261,6 +261,7 @@ test('namespaces of one connection come back each by itself', async (t) => {
   const root = await open();
   const chat = root.io.socket('/chat');
   chat.connect();
+  defer(t, () => chat.disconnect());
   await waitFor(() => chat.connected);
   const ids = [root.id, chat.id];
   const got = [];
@@ -284,12 +285,26 @@ test('Redis: messages and joins of other servers reach who was away; what is pub
   const remoteGot = [];
   remote.onAny((...args) => remoteGot.push(args));
   const client = await member(t, peal, ['r']);
+  // everything that the Node server has published is in the ring
+  const watcher = await member(t, peal);
+  let fences = 0;
+  const fence = async () => {
+    await node.run(({ io }, sid, n) => io.to(sid).emit('fence', n), watcher.sid, ++fences);
+    for (;;) {
+      const [event, n] = JSON.parse((await watcher.nextText()).replace(/^4\d+-?/, ''));
+      if (event === 'fence' && n === fences) return;
+      if (event === 'm' && n === 2) await watcher.nextFrame();
+    }
+  };
   await node.run(({ io }) => io.to('r').emit('m', 'text', Buffer.from([9])));
   const offset = JSON.parse((await client.hear()).replace('51-', '')).at(-1);
   assert.match(offset, OFFSET);
   assert.deepEqual([...(await client.nextFrame()).payload], [9]);
 
   await lose(peal, client);
+  await emit(peal, 'm', ['local', 'x']);
+  await waitFor(() => remoteGot.some(([, x]) => x === 'local'), { what: 'the way over Redis' });
+  assert.deepEqual(remoteGot.filter(([, x]) => x === 'local'), [['m', 'local', 'x']]);
   await node.run(async ({ io }, sid) => {
     io.to('later').emit('m', 'not yet');
     io.in(sid).socketsJoin('later');
@@ -302,13 +317,11 @@ test('Redis: messages and joins of other servers reach who was away; what is pub
     io.volatile.to('r').emit('m', 'volatile');
     io.emit('m', 3);
   }, client.sid);
-  await emit(peal, 'm', ['local', 'x']);
-  await waitFor(() => remoteGot.some(([, x]) => x === 'local'), { what: 'the way over Redis' });
-  assert.deepEqual(remoteGot.filter(([, x]) => x === 'local'), [['m', 'local', 'x']]);
+  await fence();
   const again = await back(t, peal, { pid: client.pid, offset });
   assert.equal(again.sid, client.sid);
   assert.deepEqual(events(again.missed.filter((m) => typeof m === 'string').map((m) => m.replace(/^451-/, '42'))), [
-    ['m', 1], ['m', 2, { _placeholder: true, num: 0 }], ['m', 3], ['m', 'local', 'x'],
+    ['m', 'local', 'x'], ['m', 1], ['m', 2, { _placeholder: true, num: 0 }], ['m', 3],
   ]);
   await node.run(({ io }) => io.to('later').emit('m', 4));
   assert.deepEqual(events([await again.hear()]), [['m', 4]]);
@@ -328,7 +341,7 @@ test('Redis: messages and joins of other servers reach who was away; what is pub
   // who was disconnected while away is not let back in
   await lose(peal, again);
   await node.run(({ io }, sid) => io.in(sid).disconnectSockets(), client.sid);
-  await sleep(200);
+  await fence();
   assert.notEqual((await back(t, peal, { pid: client.pid, offset })).sid, client.sid);
   assert.deepEqual(await recoveries(peal), { recovered: 1, disconnected: 1 });
 });

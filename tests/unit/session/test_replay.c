@@ -72,14 +72,16 @@ static uint64_t event(uint32_t number, const char *room, const char *except, uin
     static const struct record_part part = { { "42[\"e\"]", 7 }, WS_TEXT };
     struct slice rooms = name(room == NULL ? "" : room);
     struct slice excepts = name(except == NULL ? "" : except);
-    struct record_spec spec = { .header = { .kind = RECORD_BROADCAST, .id = number, .flags = flags },
-                                .rooms = &rooms,
-                                .n_rooms = room != NULL,
-                                .except = &excepts,
-                                .n_except = except != NULL,
-                                .parts = &part,
-                                .n_parts = 1,
-                                .event_at = 2 };
+    struct record_spec spec = {
+        .header = { .kind = RECORD_BROADCAST, .id = number, .flags = flags },
+        .rooms = &rooms,
+        .n_rooms = room != NULL,
+        .except = &excepts,
+        .n_except = except != NULL,
+        .parts = &part,
+        .n_parts = 1,
+        .event_at = 2
+    };
 
     return append(&spec);
 }
@@ -167,7 +169,8 @@ static void test_a_room_counts_from_when_it_was_joined(void **state)
     replay_close(&r);
 }
 
-static void test_joins_and_leaves_by_record_are_followed_from_where_they_were_not_taken_in(void **state)
+static void test_joins_and_leaves_by_record_are_followed_from_where_they_were_not_taken_in(
+    void **state)
 {
     static const char *const rooms[] = { "a" };
     static const uint64_t since[] = { 0 };
@@ -316,8 +319,10 @@ static void test_damaged_rooms_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_rooms_exceptions_and_the_own_id_decide, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_a_room_counts_from_when_it_was_joined, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_rooms_exceptions_and_the_own_id_decide, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_a_room_counts_from_when_it_was_joined, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(
             test_joins_and_leaves_by_record_are_followed_from_where_they_were_not_taken_in, setup,
             teardown),

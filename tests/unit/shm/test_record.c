@@ -480,7 +480,9 @@ static void test_an_offset_is_the_last_argument_whatever_the_length(void **state
 
     (void)state;
     /* around the lengths at which a frame header grows, with what is added on either side */
-    for (uint32_t n = 12; n < sizeof packet - 3; n += n < 300 ? 1 : n > 65400 && n < 65600 ? 1 : 997) {
+    for (uint32_t n = 12; n < sizeof packet - 3; n += n < 300                  ? 1
+                                                      : n > 65400 && n < 65600 ? 1
+                                                                               : 997) {
         struct record_part part[2];
         struct record_view v;
         struct record_spec spec;
@@ -502,9 +504,9 @@ static void test_an_offset_is_the_last_argument_whatever_the_length(void **state
         assert_memory_equal(v.event.bytes, packet + 2, n - 1);
         assert_memory_equal(v.event.bytes + n - 1, tail, 2);
         assert_memory_equal(v.event.bytes + v.event.n_bytes - 2, tail + 5, 2);
-        assert_int_equal(offset_read(slice_of(v.event.bytes + n + 1, OFFSET_CHARS), 0x1234567890ull,
-                                     &position),
-                         OFFSET_OK);
+        assert_int_equal(
+            offset_read(slice_of(v.event.bytes + n + 1, OFFSET_CHARS), 0x1234567890ull, &position),
+            OFFSET_OK);
         assert_true(position == 4711 + n);
         free(record);
     }

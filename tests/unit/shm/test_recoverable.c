@@ -203,7 +203,8 @@ static void test_only_the_whole_pid_of_that_namespace_claims_and_only_once(void 
     assert_int_equal(fixture.master.recovery[index].resume, 40);
 }
 
-static void test_a_detached_socket_is_found_by_nobody_and_an_adopted_one_at_its_new_owner(void **state)
+static void test_a_detached_socket_is_found_by_nobody_and_an_adopted_one_at_its_new_owner(
+    void **state)
 {
     uint8_t pid[PID_BYTES], id[15];
     uint32_t index = open_socket(0, 5, pid);
@@ -264,7 +265,8 @@ static void test_no_index_is_handed_out_twice_by_a_successor(void **state)
             joined(0, at[i], room, 5);
     }
     assert_int_equal(reap_worker(0, 50, 1000), N);
-    for (uint32_t i = 0; i < N; i++) { /* a third comes back here, a third elsewhere, a third does not */
+    for (uint32_t i = 0; i < N;
+         i++) { /* a third comes back here, a third elsewhere, a third does not */
         if (i % 3 == 2)
             continue;
         assert_int_equal(claim(i % 3, pids[i], 0), CLAIM_OK);
@@ -275,7 +277,8 @@ static void test_no_index_is_handed_out_twice_by_a_successor(void **state)
     sessions_collect(sessions[0], 0, 10000);
     for (uint32_t i = 1; i < N; i += 3)
         recoverable_release(parts[1], sessions[1], at[i]);
-    sessions_collect(sessions[0], 5000, 10000); /* those elsewhere are home, the others have expired */
+    sessions_collect(sessions[0], 5000,
+                     10000); /* those elsewhere are home, the others have expired */
     for (;;) {
         uint32_t index = session_claim(sessions[0], SESSION_SOCKET, 0, NSP, id);
 
