@@ -2,6 +2,8 @@
 #
 #   make [all]        build build/peal; missing build libraries are named and installed first
 #   make run          build, then serve the demo page (needs nothing but the build libraries)
+#   make client       put the Socket.IO client bundles of the npm package into build/client, for client_files
+#   make modules      the example modules of tests/modules, into build/modules
 #   make install      install into DESTDIR and PREFIX (/usr/local)
 #   make test         unit, corpora, models, sim, faults, e2e; then again under sanitizers  (10 minutes)
 #   make test SAN=address,undefined      the same tests with one sanitizer only (or SAN=thread, or SAN=none)
@@ -13,7 +15,7 @@
 #   make format       clang-format in place
 #   make fuzz         libFuzzer, FUZZ_SECONDS (30) for each target; a crash goes to its corpus
 #   make house        the cheap part of lint
-#   make deps-build (deps-test, deps-lint, deps-fuzz)    install what these targets need and the machine lacks
+#   make deps-build (deps-client, deps-test, deps-lint, deps-fuzz)    install what these targets need and the machine lacks
 #   make clean        remove build/
 #
 # Variables: BUILD (build folder), SAN (sanitizers; own folder below BUILD), CC, CFLAGS, LDFLAGS, DESTDIR, PREFIX,
@@ -104,7 +106,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || cat .vers
 # $(call remember,FILE,TEXT): FILE holds TEXT, and is touched only when that changes.
 remember = $(if $(and $(wildcard $(1)),$(findstring <$(strip $(2))>,<$(file <$(1))>)),,$(shell mkdir -p $(dir $(1)))$(file >$(1),$(strip $(2))))
 
-QUIET_GOALS := help clean format house deps-%
+QUIET_GOALS := help clean client format house deps-%
 ifneq ($(filter-out $(QUIET_GOALS),$(or $(MAKECMDGOALS),all)),)
 $(call remember,$(OUT)/gen/flags,$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL))
 $(call remember,$(OUT)/gen/version,$(VERSION))
@@ -158,8 +160,11 @@ $(foreach l,$(LAYERS),$(eval $(call layer_rules,$(l))))
 
 PEAL := $(if $(wildcard src/main.c),$(OUT)/peal)
 
-$(OUT)/peal: $(OUT)/obj/main.o $(ALL_ARCHIVES)
-	$(link) $(LIBS)
+# Modules call the server's peal_* functions: all of src/app is linked in, and those names, no others, are exported.
+EXPORTS := src/app/module.exports
+$(OUT)/peal: $(OUT)/obj/main.o $(ALL_ARCHIVES) $(EXPORTS)
+	$(call say,LINK,$@) mkdir -p $(@D) && $(CC) $(LDFLAGS_ALL) -Wl,--dynamic-list=$(EXPORTS) $(filter %.o,$^) \
+		-Wl,--whole-archive $(OUT)/lib/libapp.a -Wl,--no-whole-archive $(call grouped,$(filter %.a,$^)) -o $@ $(LIBS)
 
 # Shared test code (tests/lib) is one archive; each other file of these folders is a program of its own.
 UNIT  := $(patsubst %.c,$(OUT)/%,$(foreach l,$(LAYERS),$(sort $(wildcard tests/unit/$(l)/test_*.c))))
@@ -167,7 +172,7 @@ SIM   := $(patsubst %.c,$(OUT)/%,$(sort $(wildcard tests/sim/*.c)))
 FAULT := $(patsubst %.c,$(OUT)/%,$(sort $(wildcard tests/fault/*.c)))
 FUZZ  := $(patsubst %.c,$(OUT)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 BENCH := $(patsubst %.c,$(OUT)/%,$(sort $(wildcard bench/*.c)))
-MODULES := $(patsubst %.c,$(OUT)/%.so,$(sort $(wildcard tests/modules/*.c)))
+MODULES := $(patsubst tests/modules/%.c,$(OUT)/modules/%.so,$(sort $(wildcard tests/modules/*.c)))
 
 TEST_LIB  := $(patsubst %.c,$(OUT)/%.o,$(sort $(wildcard tests/lib/*.c)))
 BENCH_LIB := $(patsubst %.c,$(OUT)/%.o,$(sort $(wildcard bench/lib/*.c)))
@@ -186,9 +191,10 @@ $(SIM) $(FAULT): $(OUT)/%: $(OUT)/%.o $(OUT)/lib/libtest.a $(ALL_ARCHIVES)
 	$(link) -lcmocka $(LIBS)
 $(BENCH): $(OUT)/%: $(OUT)/%.o $(OUT)/lib/libbench.a $(ALL_ARCHIVES)
 	$(link) $(LIBS)
-$(MODULES): $(OUT)/%.so: %.c $(OUT)/gen/flags | $(READY)
+# A module needs peal/app.h and nothing else of ours; what it calls is the server's. The examples are built as a user would build them, with our warnings.
+$(MODULES): $(OUT)/modules/%.so: tests/modules/%.c $(OUT)/gen/flags | $(READY)
 	$(call say,LINK,$@) mkdir -p $(@D) && \
-		$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -fPIC -shared -MMD -MP -MF $(OUT)/$*.d $< -o $@
+		$(CC) -Iinclude $(CFLAGS_ALL) -fPIC -shared -MMD -MP -MF $(@:.so=.d) $< -o $@ -lpthread
 
 # A fuzz target is a libFuzzer program under SAN=fuzz, and replays its corpus everywhere else.
 ifeq ($(SAN),fuzz)
@@ -201,15 +207,16 @@ endif
 
 # ---- Targets ---------------------------------------------------------------------------------------------------------
 
-.PHONY: all programs peal-program bench-programs fuzz-programs run install test soak bench lint format fuzz clean help FORCE
+.PHONY: all modules programs peal-program bench-programs fuzz-programs run client install test soak bench lint format fuzz clean help FORCE
 all: $(READY) $(PEAL)
+modules: $(READY) $(MODULES)
 peal-program: $(PEAL) $(MODULES)
 programs: peal-program $(UNIT) $(FUZZ) $(SIM) $(FAULT)
 bench-programs: $(PEAL) $(BENCH)
 fuzz-programs: $(FUZZ)
 
 export BUILD DEPS
-DEPS_TARGETS := deps-build deps-unit deps-model deps-e2e deps-test deps-lint deps-fuzz
+DEPS_TARGETS := deps-build deps-client deps-unit deps-model deps-e2e deps-test deps-lint deps-fuzz
 .PHONY: $(DEPS_TARGETS)
 $(DEPS_TARGETS): deps-%:
 	.ci/deps $*
@@ -217,6 +224,13 @@ $(DEPS_TARGETS): deps-%:
 run: all
 	echo 'Peal will say event=ready; then open http://localhost:3000/ in two windows. Counters: http://localhost:9300/metrics'
 	exec $(OUT)/peal serve --demo=yes $(ARGS)
+
+# A copy that fails leaves the folder as it was.
+client: deps-client
+	rm -rf $(BUILD)/client.new && mkdir -p $(BUILD)/client.new
+	cp tests/node_modules/socket.io/client-dist/socket.io{,.min,.esm.min,.msgpack.min}.js{,.map} $(BUILD)/client.new/
+	rm -rf $(BUILD)/client && mv $(BUILD)/client.new $(BUILD)/client
+	echo "$(BUILD)/client: Socket.IO client $$(sed -n 's/^  "version": "\(.*\)",/\1/p' tests/node_modules/socket.io/package.json)"
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include/peal
@@ -271,4 +285,4 @@ export LAYERS
 $(foreach l,$(LAYERS),$(eval export BELOW_$(l)))
 
 .SECONDARY:
--include $(if $(filter-out $(QUIET_GOALS),$(or $(MAKECMDGOALS),all)),$(shell find $(OUT)/obj $(OUT)/tests $(OUT)/bench -name '*.d' 2>/dev/null))
+-include $(if $(filter-out $(QUIET_GOALS),$(or $(MAKECMDGOALS),all)),$(shell find $(OUT)/obj $(OUT)/tests $(OUT)/bench $(OUT)/modules -name '*.d' 2>/dev/null))

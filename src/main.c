@@ -4,6 +4,7 @@
 #include <sys/prctl.h>
 
 #include "admin/admin.h"
+#include "app/module.h"
 #include "base/log.h"
 #include "bridge/bridge.h"
 #include "cli/cli.h"
@@ -18,7 +19,8 @@ static int serve(int argc, char **argv)
     static struct config config;
     static struct config_problems problems;
 
-    if (!config_load(&config, config_file_of(argc, argv), argc, argv, environ, &problems)) {
+    if (!config_load(&config, config_file_of(argc, argv), argc, argv, environ, &problems) ||
+        !modules_check(&config, &problems)) {
         for (uint32_t i = 0; i < problems.n; i++)
             fprintf(stderr, "%s\n", problems.items[i].text);
         return 2;

@@ -42,8 +42,12 @@
 #define WORKER_DEFERRED_MAX        8192 /* acknowledgements, joins and leaves that wait for the cursor */
 #define RECEIVE_BUFFER_BYTES       4096u
 #define RECEIVE_BYTES_HOST         (64u << 20)
-#define WS_CONTEXTS_MAX            1024 /* lent wslay contexts per worker: 4.4 MB */
-#define PENDING_CONNECTS_MAX       1024 /* CONNECTs in middleware, per worker */
+#define WS_CONTEXTS_MAX            1024  /* lent wslay contexts per worker: 4.4 MB */
+#define WORKER_REPLAYS_MAX         16384 /* clients that wait for what they missed */
+#define REPLAY_CHECKS_PER_TURN     32768 /* records times clients that are looked at in one turn */
+#define REPLAY_BYTES_PER_TURN      (4u << 20)   /* records read in one turn */
+#define REPLAY_AHEAD_BYTES         (256u << 10) /* for one client, before it has taken them */
+#define PENDING_CONNECTS_MAX       1024         /* CONNECTs in middleware, per worker */
 #define CLIENT_SEND_BUFFER_BYTES \
     212992 /* SO_SNDBUF of clients' sockets (the kernel doubles it for its own overhead) */
 #define CLOSE_LINGER_MS   1000
@@ -52,6 +56,7 @@
 
 /* --- time --- */
 #define STALL_TIMEOUT_MS 2000
+#define TAKEOVER_MS      2000 /* for a client's old connection to end when it is back on a new one */
 #define LIFE_LOST_MS     5000 /* the master is gone: everything ends within it */
 
 #endif

@@ -12,7 +12,7 @@
 #include "peal/limits.h"
 
 #define PEAL_SHM_MAGIC   0x314c414550ull /* "PEAL1" */
-#define PEAL_SHM_VERSION 1
+#define PEAL_SHM_VERSION 2
 
 #define SHM_LINE __attribute__((aligned(128)))
 
@@ -65,6 +65,9 @@ struct shm_slot {
     uint64_t
         waits_since_ms; /* 0, or since when (CLOCK_MONOTONIC) this producer finds the ring full */
 
+    uint64_t
+        arenas; /* mask of slots in whose part of the session table it may have entries, besides its own */
+
     /* survives its process: written by the process in the slot */
     SHM_LINE uint64_t next_ack; /* counter of broadcast ack ids: id = counter * 64 + slot */
     uint64_t
@@ -97,19 +100,68 @@ struct shm_namespace {
 
 /* --- the session table: one look-up from an identity to its owner --- */
 
-enum shm_session_kind { SESSION_FREE = 0, SESSION_SOCKET, SESSION_ENGINE };
+enum shm_session_kind {
+    SESSION_FREE = 0,
+    SESSION_SOCKET,
+    SESSION_ENGINE,
+    SESSION_DETACHED /* a socket without connection that may come back */
+};
 
-/* 32 bytes. One writer: the process in the slot that the index belongs to (index / per_slot). Readers check `stamp` before and after. */
+/* 32 bytes. The index says in whose arena the entry is (index / per_slot): that process uses a free one. One writer: the process that has the
+ * identity, `owner`; a socket that came back to another worker is in the arena of the one that made it. Readers check `stamp` before and after. */
 struct shm_session {
-    uint64_t stamp;   /* even: stable; odd: being written; grows */
-    uint8_t id[15];   /* socket: index and 96 random bits; engine: the random part of the sid */
-    uint8_t kind;     /* enum shm_session_kind */
-    uint32_t local;   /* index in the owner's own tables */
-    uint16_t nsp;     /* socket: index of its namespace */
-    uint8_t detached; /* recoverable, without connection */
+    uint64_t stamp; /* even: stable; odd: being written; grows */
+    uint8_t id[15]; /* socket: index and 96 random bits; engine: the random part of the sid */
+    uint8_t kind;   /* enum shm_session_kind */
+    uint32_t local; /* index in the owner's own tables */
+    uint16_t nsp;   /* socket: index of its namespace */
+    uint8_t owner;  /* slot of the process that has it */
     uint8_t _reserved;
 };
 static_assert(sizeof(struct shm_session) == 32, "two entries a cache line");
+
+/* --- connection state recovery: what is known of a socket besides; at the same index. Not there if recovery is off. --- */
+
+enum shm_recovery_state {
+    RECOVERY_NONE = 0, /* not recoverable (yet), or free */
+    RECOVERY_LIVE,     /* has a connection; its owner writes */
+    RECOVERY_DETACHED, /* nobody writes; who changes it to CLAIMED by compare-and-swap has it */
+    RECOVERY_CLAIMED,  /* somebody is bringing it back, or freeing it */
+    RECOVERY_SPOILED   /* has a connection, but cannot come back */
+};
+
+#define RECOVERY_INLINE_BYTES 80u
+#define RECOVERY_BLOCK_BYTES  240u
+
+/* One of two copies of the rooms: `seq` says which one counts. The first bytes are here, the rest in a chain of blocks. */
+struct shm_recovery_rooms {
+    uint64_t as_of; /* joins and leaves by records from this position on are not in it yet */
+    uint32_t n_bytes;
+    uint32_t block;                       /* index + 1 of the first; 0: none */
+    uint8_t bytes[RECOVERY_INLINE_BYTES]; /* each room: since (8), length (1), name */
+};
+
+struct shm_recovery {
+    uint64_t state;      /* enum shm_recovery_state | holder's slot << 8 | changes << 16 */
+    uint64_t expires_ms; /* DETACHED: until then (CLOCK_MONOTONIC) */
+    uint64_t start;      /* position from which on events were meant for it */
+    uint64_t resume;     /* DETACHED: records from here on were not taken in for it */
+    uint8_t pid[15];     /* index and 96 random bits */
+    uint8_t _reserved;
+    uint64_t seq; /* its lowest bit: which copy; stored after that copy is whole */
+    struct shm_recovery_rooms rooms[2];
+    uint64_t _reserved2;
+};
+static_assert(sizeof(struct shm_recovery) == 256, "four cache lines");
+
+/* As many to a slot as entries. Taken by the process that has the arena; free again as soon as the entry does not use it any more. */
+struct shm_recovery_block {
+    uint64_t user; /* 0: free; else 1 << 63 | seq << 24 | index of the entry */
+    uint32_t next; /* index + 1; 0: the last */
+    uint32_t _reserved;
+    uint8_t bytes[RECOVERY_BLOCK_BYTES];
+};
+static_assert(sizeof(struct shm_recovery_block) == 256, "four cache lines");
 
 /* --- the head of the region --- */
 
@@ -132,11 +184,13 @@ struct shm_header {
     uint64_t namespaces_offset; /* struct shm_namespace [NAMESPACES_MAX] */
     uint64_t directory_offset;  /* uint64_t [DIRECTORY_BUCKETS] */
     uint64_t sessions_offset;   /* struct shm_session [n_workers * sessions_per_slot] */
+    uint64_t recovery_offset;   /* struct shm_recovery [as many as sessions]; 0: recovery is off */
+    uint64_t blocks_offset;     /* struct shm_recovery_block [as many] */
     uint64_t commits_offset;    /* uint64_t [ring.units] */
     uint64_t payload_offset;    /* ring.units * 64 bytes, mapped twice, back to back */
 
     SHM_LINE uint32_t draining; /* enum shm_drain; written by the master */
-    uint32_t listeners_closed;  /* 1: new clients are refused */
+    uint32_t listeners_closed;  /* 1: nothing is accepted any more */
     uint64_t max_connections;   /* of the host as resolved; 0 = none */
     uint64_t restarts_total;    /* written by the master */
     uint64_t voids_total;       /* written by the master */

@@ -28,6 +28,8 @@ static enum append_result append(struct admin *a, struct record_spec *spec)
     spec->header.slot = (uint8_t)a->region.self;
     spec->header.generation = a->child->generation;
     spec->header.time_us = a->now_us;
+    if (a->region.config->recovery_ms > 0)
+        record_ask_offset(spec, a->region.header->epoch);
     n_bytes = record_size(spec);
     if (n_bytes == 0)
         return APPEND_TOO_BIG;
@@ -37,6 +39,7 @@ static enum append_result append(struct admin *a, struct record_spec *spec)
     case RING_TOO_BIG: return APPEND_TOO_BIG;
     }
     record_write(ring_at(&a->ring, at), spec, a->region.header->hash_key);
+    record_stamp(ring_at(&a->ring, at), at);
     valid = record_view(&view, ring_at(&a->ring, at), n_bytes);
     ring_commit(&a->ring, at, n_bytes);
     assert(valid); /* after the commit: a hole would cost others more than a bad record */

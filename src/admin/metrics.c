@@ -139,6 +139,16 @@ static void write_closes(struct scrape *s)
                  s->sum.counters[COUNT_CLOSE_FIRST + i]);
 }
 
+static void write_recoveries(struct scrape *s)
+{
+    family(s, "peal_recoveries_total", "counter",
+           "Clients that wanted their session back and got it, or why they did not.");
+    for (uint32_t i = 0; i < RECOVERY_RESULTS; i++)
+        labelled(s, "peal_recoveries_total", "result",
+                 recovery_result_name((enum recovery_result)i),
+                 s->sum.counters[COUNT_RECOVERY_FIRST + i]);
+}
+
 /* --- namespaces --- */
 
 static uint64_t namespace_sockets(const struct region *region, uint32_t index)
@@ -245,8 +255,12 @@ static void write_plain(struct scrape *s)
         single(s, plain[i].name, "counter", plain[i].help, s->sum.counters[plain[i].counter]);
     family(s, "peal_session_unknown_total", "counter",
            "Requests with a session id that is not known, by cause.");
-    labelled(s, "peal_session_unknown_total", "cause", "unknown",
-             s->sum.counters[COUNT_SESSION_UNKNOWN]);
+    labelled(s, "peal_session_unknown_total", "cause", "malformed",
+             s->sum.counters[COUNT_SESSION_UNKNOWN_MALFORMED]);
+    labelled(s, "peal_session_unknown_total", "cause", "other_host",
+             s->sum.counters[COUNT_SESSION_UNKNOWN_OTHER_HOST]);
+    labelled(s, "peal_session_unknown_total", "cause", "ended",
+             s->sum.counters[COUNT_SESSION_UNKNOWN_ENDED]);
     family(s, "peal_slow_consumers_total", "counter",
            "Clients that did not read fast enough, by what was done to them.");
     labelled(s, "peal_slow_consumers_total", "action", "close", s->sum.counters[COUNT_SLOW_CLOSE]);
@@ -255,6 +269,8 @@ static void write_plain(struct scrape *s)
            "Connections passed from one process to another, by kind.");
     labelled(s, "peal_handoffs_total", "kind", "placement",
              s->sum.counters[COUNT_HANDOFF_PLACEMENT]);
+    labelled(s, "peal_handoffs_total", "kind", "request",
+             s->sum.counters[COUNT_HANDOFF_REQUEST]);
 }
 
 /* --- histograms --- */
@@ -427,6 +443,7 @@ void metrics_write(struct metrics *m, const struct ring *ring, uint64_t now_us, 
     write_connections(&s);
     write_refused(&s);
     write_closes(&s);
+    write_recoveries(&s);
     write_sockets(&s);
     write_plain(&s);
     write_state(&s);

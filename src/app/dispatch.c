@@ -5,22 +5,14 @@
 
 #include <assert.h>
 
-#include "app/relay.h"
 #include "proto/json.h"
 #include "session/emit.h"
+#include "session/ends.h"
 #include "session/publish.h"
 #include "session/query.h"
+#include "session/recovery.h"
 
-static const struct peal_app nothing_app = { .abi = PEAL_APP_ABI, .name = "none" };
-
-static const struct peal_app *app_of(const struct config *config, uint8_t section)
-{
-    const struct config_namespace *ns = &config->namespaces[section];
-
-    if (config->demo && strcmp(ns->name, "/demo") == 0 && ns->app == APP_RELAY)
-        return &demo_app;
-    return ns->app == APP_RELAY ? &relay_app : &nothing_app;
-}
+/* --- opening namespaces --- */
 
 /* Node closes the whole connection for packets that its state does not allow. */
 static void close_for_state(struct hub *h, struct conn *c)
@@ -37,14 +29,67 @@ static void announce_namespace(struct hub *h, uint32_t nsp)
     replies_push(h, &spec);
 }
 
+static void ask_application(struct peal_host *host, struct sock *k, struct slice auth)
+{
+    struct app *app = host_app(host, k);
+    peal_socket socket = host_socket(host->hub, k);
+    struct handler call;
+
+    if (app->api->connect == NULL) {
+        host_accept(host, k, NULL, 0);
+    } else {
+        host_enter(host, &call, app, "connect");
+        app->api->connect(host, socket,
+                          auth.bytes == NULL ? (struct peal_text){ "{}", 2 } : text_from(auth));
+        host_leave(host, &call, (struct peal_text){ NULL, 0 });
+    }
+    k = host_sock(host, socket);
+    if (k == NULL)
+        return; /* refused */
+    if (k->state == SOCK_PENDING)
+        host_await_answer(host, k);
+    else
+        (void)host_tell(host, k); /* FULL: it is told in a later turn, or before its first event */
+}
+
+/* A CONNECT that does not come back to an earlier session, or cannot (hub.connect_anew). */
+static void connect_anew(void *context, struct session *n, uint16_t nsp, uint8_t section,
+                         struct slice auth)
+{
+    struct peal_host *host = context;
+    struct hub *h = host->hub;
+    struct sock *k = client_connect(h, n, nsp, section, auth);
+
+    if (k == NULL)
+        client_send_connect_error(h, conn_at(&h->conns, n->conn), namespace_name(&h->region, nsp),
+                                  slice_text("Server is full"), (struct slice){ NULL, 0 });
+    else
+        ask_application(host, k, auth);
+}
+
+/* As in Node with skipMiddlewares: it was let in before, and is not asked again (hub.socket_recovered). */
+static void socket_recovered(void *context, struct sock *k)
+{
+    struct peal_host *host = context;
+
+    if (host_app(host, k)->api->connection == NULL)
+        return;
+    local_untold_add(&host->locals, sock_index(&host->hub->sockets, k));
+    (void)host_tell(host, k); /* FULL: in a later turn, or before its first event */
+}
+
+void dispatch_hook_recovery(struct peal_host *host)
+{
+    host->hub->connect_anew = connect_anew;
+    host->hub->socket_recovered = socket_recovered;
+}
+
 static void on_connect(struct peal_host *host, struct conn *c, const struct sio_packet *packet)
 {
     struct hub *h = host->hub;
     struct session *n = session_at(&h->sockets, c->owner);
     const struct config_namespace *section =
         packet->nsp.n_bytes > NAME_BYTES_MAX ? NULL : config_namespace_find(h->config, packet->nsp);
-    const struct peal_app *app;
-    struct sock *k;
     uint8_t index;
     uint32_t nsp;
     bool added;
@@ -67,20 +112,52 @@ static void on_connect(struct peal_host *host, struct conn *c, const struct sio_
         close_for_state(h, c);
         return;
     }
-    k = client_connect(h, n, (uint16_t)nsp, index, packet->payload);
-    if (k == NULL) {
-        client_send_connect_error(h, c, packet->nsp, slice_text("Server is full"),
-                                  (struct slice){ NULL, 0 });
-        return;
+    if (!recovery_begin(h, n, (uint16_t)nsp, index, packet->payload))
+        connect_anew(host, n, (uint16_t)nsp, index, packet->payload);
+}
+
+/* --- events --- */
+
+struct peal_text dispatch_event_name(struct slice array, char name[NAME_BYTES_MAX + 1])
+{
+    struct json_iter it = json_iter_open(array);
+    struct slice first;
+    enum json_kind kind;
+    uint32_t n_bytes;
+
+    if (!json_iter_next(&it, NULL, &first, &kind) || kind != JSON_STRING)
+        return (struct peal_text){ NULL, 0 };
+    n_bytes = json_unescape(first, name, NAME_BYTES_MAX + 1);
+    return n_bytes > NAME_BYTES_MAX ? (struct peal_text){ NULL, 0 }
+                                    : (struct peal_text){ name, n_bytes };
+}
+
+static enum peal_result call_event(struct peal_host *host, struct app *app, struct sock *k,
+                                   const struct sio_packet *packet, struct peal_event *event,
+                                   bool *handled)
+{
+    struct hub *h = host->hub;
+    peal_socket socket = host_socket(h, k);
+    struct ticket ticket = { .id = packet->id, .socket = socket };
+    enum peal_result result;
+    struct handler call;
+
+    if (packet->has_id)
+        event->ack = ticket_new(&host->tickets, &host_local(host, k)->tickets, &ticket);
+    host_enter(host, &call, app, "event");
+    host->in_hand = packet->payload;
+    host->n_attached = event->message.n_attachments;
+    host->retried = true;
+    result = app->api->event(host, socket, event, handled);
+    host_leave(host, &call, event->name);
+    if (result == PEAL_FULL ||
+        !*handled) { /* it comes again with another ticket, or nobody will answer it */
+        struct ticket *t = ticket_find(&host->tickets, event->ack);
+
+        if (t != NULL)
+            ticket_use(&host->tickets, &host_local(host, k)->tickets, t);
     }
-    app = app_of(h->config, index);
-    if (app->connect == NULL)
-        client_accept(h, k, NULL, 0);
-    else
-        app->connect(host, host_socket(h, k),
-                     packet->payload.bytes == NULL
-                         ? (struct peal_text){ "{}", 2 }
-                         : (struct peal_text){ packet->payload.bytes, packet->payload.n_bytes });
+    return result;
 }
 
 static enum dispatch_result on_event(struct peal_host *host, struct conn *c, struct sock *k,
@@ -88,44 +165,39 @@ static enum dispatch_result on_event(struct peal_host *host, struct conn *c, str
                                      const struct slice *attachments, uint32_t n_attachments)
 {
     struct hub *h = host->hub;
-    const struct peal_app *app = app_of(h->config, k->section);
+    struct app *app = host_app(host, k);
+    peal_socket socket = host_socket(h, k);
     struct peal_text texts[SIO_ATTACHMENTS_MAX];
-    struct peal_event event = {
-        .json = { packet->payload.bytes, packet->payload.n_bytes },
-        .attachments = texts,
-        .n_attachments = n_attachments,
-        .ack = host_ack(packet->has_id, packet->id),
-    };
+    struct peal_event event = { .message = { .json = text_from(packet->payload),
+                                             .attachments = texts,
+                                             .n_attachments = n_attachments } };
     char name[NAME_BYTES_MAX + 1];
-    struct json_iter it;
-    struct slice key;
-    struct slice first;
-    enum json_kind kind;
-    bool handled = app->event != NULL;
+    bool handled = app->api->event != NULL;
     enum peal_result result = PEAL_OK;
 
     if (packet->payload.bytes == NULL)
         return DISPATCH_DONE; /* `42` alone: no event is seen */
+    if (host_tell(host, k) == PEAL_FULL)
+        return DISPATCH_FULL; /* `connection` comes first */
+    if (host_sock(host, socket) == NULL)
+        return DISPATCH_DONE; /* and put it out */
     for (uint32_t i = 0; i < n_attachments; i++)
-        texts[i] = (struct peal_text){ attachments[i].bytes, attachments[i].n_bytes };
-    it = json_iter_open(packet->payload);
-    if (json_iter_next(&it, &key, &first, &kind) && kind == JSON_STRING) {
-        uint32_t n_bytes = json_unescape(first, name, sizeof name);
-
-        if (n_bytes <= NAME_BYTES_MAX)
-            event.name = (struct peal_text){ name, n_bytes };
+        texts[i] = text_from(attachments[i]);
+    if (handled) {
+        event.name = dispatch_event_name(packet->payload, name);
+        result = call_event(host, app, k, packet, &event, &handled);
     }
-    if (handled)
-        result = app->event(host, host_socket(h, k), &event, &handled);
     if (!handled)
         count_add(h->row, COUNT_EVENTS_UNHANDLED, 1);
     if (result == PEAL_FULL)
-        return DISPATCH_FULL;
+        return host_sock(host, socket) == NULL ? DISPATCH_DONE : DISPATCH_FULL;
     if (result == PEAL_TOO_BIG)
         client_end(h, c, CLOSE_TOO_BIG, WS_CLOSE_TOO_BIG,
                    "event too big for the server (event_bytes_max, ring_bytes)");
     return DISPATCH_DONE;
 }
+
+/* --- packets --- */
 
 static struct sock *joined(struct hub *h, const struct conn *c, struct slice nsp)
 {
@@ -138,9 +210,9 @@ static struct sock *joined(struct hub *h, const struct conn *c, struct slice nsp
     return k == NULL || k->state == SOCK_PENDING ? NULL : k;
 }
 
-enum dispatch_result dispatch_packet(struct peal_host *host, struct conn *c,
-                                     const struct sio_packet *packet,
-                                     const struct slice *attachments, uint32_t n_attachments)
+static enum dispatch_result on_packet(struct peal_host *host, struct conn *c,
+                                      const struct sio_packet *packet,
+                                      const struct slice *attachments, uint32_t n_attachments)
 {
     struct hub *h = host->hub;
     struct sock *k;
@@ -172,6 +244,16 @@ enum dispatch_result dispatch_packet(struct peal_host *host, struct conn *c,
     return DISPATCH_DONE;
 }
 
+enum dispatch_result dispatch_packet(struct peal_host *host, struct conn *c,
+                                     const struct sio_packet *packet,
+                                     const struct slice *attachments, uint32_t n_attachments)
+{
+    enum dispatch_result result = on_packet(host, c, packet, attachments, n_attachments);
+
+    clients_end_due(host->hub);
+    return c->state == CONN_OPEN ? result : DISPATCH_DONE;
+}
+
 enum dispatch_result dispatch_frame(struct peal_host *host, struct conn *c, struct slice payload,
                                     bool binary)
 {
@@ -201,22 +283,4 @@ enum dispatch_result dispatch_frame(struct peal_host *host, struct conn *c, stru
     client_end(h, c, CLOSE_TOO_BIG, WS_CLOSE_TOO_BIG,
                "message too big for the server (ring_bytes)");
     return DISPATCH_DONE;
-}
-
-void dispatch_second(struct peal_host *host)
-{
-    if (host->hub->config->demo)
-        demo_app.second(host);
-}
-
-void dispatch_socket_gone(void *context, struct sock *k, enum close_reason reason)
-{
-    struct peal_host *host = context;
-    const struct peal_app *app;
-
-    if (k->section == UINT8_MAX || (k->state != SOCK_ACTIVATING && k->state != SOCK_ACTIVE))
-        return;
-    app = app_of(host->hub->config, k->section);
-    if (app->disconnect != NULL)
-        app->disconnect(host, host_socket(host->hub, k), close_reason_name(reason));
 }

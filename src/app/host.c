@@ -1,28 +1,31 @@
-/* host.c: include/peal/app.h on top of the session layer.
+/* host.c: what all of include/peal/app.h stands on: handles, calls of applications, threads, and the host itself.
  *
  * A peal_socket is an index and a generation: using one after its end is found out and answered with PEAL_GONE, never obeyed. */
 #include "app/host.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
-#include "base/log.h"
-#include "proto/json.h"
 #include "proto/socketio.h"
-#include "session/emit.h"
 #include "shm/atomic.h"
 
-#define NAMES_MAX         1024
-#define REPLY_SMALL_BYTES 1024 /* acknowledgements up to about 400 bytes: on the stack */
+#define SLOW_MS            100
+#define LOGS_PER_MINUTE    6
+#define MISUSES_PER_MINUTE 60
+#define LOG_TEXT_MAX       1024
 
-static struct slice slice_from(struct peal_text t)
+const char *peal_result_name(enum peal_result result)
 {
-    return (struct slice){ t.bytes, t.n_bytes };
+    static const char *const names[] = { "PEAL_OK",     "PEAL_FULL",   "PEAL_TOO_BIG",
+                                         "PEAL_GONE",   "PEAL_LIMIT",  "PEAL_INVALID",
+                                         "PEAL_THREAD", "PEAL_TIMEOUT" };
+
+    return (uint32_t)result < sizeof names / sizeof names[0] ? names[result] : "unknown";
 }
 
-static struct peal_text text_from(struct slice s)
-{
-    return (struct peal_text){ s.bytes, s.n_bytes };
-}
+/* --- handles --- */
 
 peal_socket host_socket(struct hub *h, const struct sock *k)
 {
@@ -40,170 +43,206 @@ struct sock *host_sock(const struct peal_host *host, peal_socket socket)
     return k->state != SOCK_FREE && k->generation == (uint32_t)(socket >> 32) ? k : NULL;
 }
 
-/* An id is a double that is not negative, so its sign bit is free to say that there is one. */
-peal_ack host_ack(bool has_id, double id)
+struct sock *host_living(const struct peal_host *host, peal_socket socket)
 {
-    uint64_t bits;
+    struct sock *k = host_sock(host, socket);
 
-    if (!has_id)
-        return 0;
-    memcpy(&bits, &id, sizeof bits);
-    return bits | 1ull << 63;
+    if (k == NULL)
+        return NULL;
+    return (host->locals.items[(uint32_t)socket - 1].flags & LOCAL_LEAVING) != 0 ? NULL : k;
 }
 
-static double ack_id(peal_ack ack)
+struct app *host_app(struct peal_host *host, const struct sock *k)
 {
-    uint64_t bits = ack & ~(1ull << 63);
-    double id;
-
-    memcpy(&id, &bits, sizeof id);
-    return id;
+    return &host->apps[k->section == UINT8_MAX ? 0 : host->by_section[k->section]];
 }
 
-static enum peal_result result_from(enum ring_result result)
+struct local *host_local(struct peal_host *host, const struct sock *k)
 {
-    switch (result) {
-    case RING_OK: return PEAL_OK;
-    case RING_FULL: return PEAL_FULL;
-    case RING_TOO_BIG: break;
-    }
-    return PEAL_TOO_BIG;
+    return &host->locals.items[sock_index(&host->hub->sockets, k)];
 }
 
-static enum peal_result result_from_join(enum join_result result)
+bool names_from(struct slice *out, const struct peal_text *names, uint32_t n)
 {
-    switch (result) {
-    case JOIN_OK: return PEAL_OK;
-    case JOIN_LIMIT: return PEAL_LIMIT;
-    case JOIN_FULL: break;
-    }
-    return PEAL_FULL;
-}
-
-/* Copies names; false: too many, or one is too long. */
-static bool names_from(struct slice *out, const struct peal_text *names, uint32_t n)
-{
-    if (n > NAMES_MAX)
+    if (n > PEAL_ROOMS_MAX)
         return false;
     for (uint32_t i = 0; i < n; i++) {
         if (names[i].n_bytes > NAME_BYTES_MAX)
             return false;
-        out[i] = slice_from(names[i]);
+        out[i] = slice_of(names[i].bytes == NULL ? "" : names[i].bytes, names[i].n_bytes);
     }
     return true;
 }
 
-enum peal_result peal_accept(struct peal_host *host, peal_socket socket,
-                             const struct peal_text *rooms, uint32_t n_rooms)
+char *host_text(struct peal_host *host, uint64_t n_bytes)
 {
-    struct sock *k = host_sock(host, socket);
-    struct slice names[NAMES_MAX];
+    if (n_bytes > host->text_max) {
+        uint64_t want = n_bytes < 4096 ? 4096 : n_bytes + n_bytes / 2;
+        char *text = want > UINT32_MAX ? NULL : realloc(host->text, want);
 
-    if (k == NULL)
-        return PEAL_GONE;
-    if (k->state != SOCK_PENDING || !names_from(names, rooms, n_rooms))
-        return PEAL_INVALID;
-    if (!deferred_room(&host->hub->deferred, n_rooms + 1))
-        return PEAL_FULL;
-    client_accept(host->hub, k, names, n_rooms);
-    return PEAL_OK;
+        if (text == NULL)
+            return NULL;
+        host->text = text;
+        host->text_max = (uint32_t)want;
+    }
+    return host->text;
 }
 
-enum peal_result peal_refuse(struct peal_host *host, peal_socket socket, struct peal_text message,
-                             struct peal_text data)
-{
-    struct sock *k = host_sock(host, socket);
-    enum json_kind kind;
+/* --- calls of applications --- */
 
-    if (k == NULL)
-        return PEAL_GONE;
-    if (k->state != SOCK_PENDING || (data.bytes != NULL && !json_valid(slice_from(data), &kind)))
-        return PEAL_INVALID;
-    if (!deferred_room(&host->hub->deferred, 1))
-        return PEAL_FULL;
-    client_refuse(host->hub, k, slice_from(message), slice_from(data));
-    return PEAL_OK;
+/* Coarse: 4 ms do for 100, and it costs next to nothing. */
+static uint64_t clock_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-enum peal_result peal_socket_id(struct peal_host *host, peal_socket socket,
-                                char id[PEAL_SOCKET_ID_BYTES])
+void host_enter(struct peal_host *host, struct handler *call, struct app *app, const char *name)
 {
-    const struct sock *k = host_sock(host, socket);
-
-    if (k == NULL)
-        return PEAL_GONE;
-    client_socket_id(host->hub, k, id);
-    return PEAL_OK;
+    *call = (struct handler){ .outer = host->current,
+                              .outer_in_hand = host->in_hand,
+                              .outer_attached = host->n_attached,
+                              .outer_retried = host->retried,
+                              .name = name,
+                              .began_ms = clock_ms() };
+    host->current = app;
+    host->in_hand = (struct slice){ NULL, 0 };
+    host->n_attached = 0;
+    host->retried = false;
+    if (call->outer == NULL)
+        host->n_emitted = 0;
 }
 
-enum peal_result peal_join(struct peal_host *host, peal_socket socket,
-                           const struct peal_text *rooms, uint32_t n_rooms)
+void host_leave(struct peal_host *host, const struct handler *call, struct peal_text detail)
 {
-    struct sock *k = host_sock(host, socket);
-    struct slice names[NAMES_MAX];
+    struct app *app = host->current;
+    uint64_t now_ms = clock_ms();
+    uint32_t suppressed;
 
-    if (k == NULL)
-        return PEAL_GONE;
-    if (!names_from(names, rooms, n_rooms))
-        return PEAL_INVALID;
-    return result_from_join(
-        client_join(host->hub, k, names, n_rooms, peal_policy(host, socket).max_rooms_per_socket));
+    host->current = call->outer;
+    host->in_hand = call->outer_in_hand;
+    host->n_attached = call->outer_attached;
+    host->retried = call->outer_retried;
+    if (now_ms - call->began_ms < SLOW_MS || app == NULL ||
+        !log_allow(&app->slow, now_ms, LOGS_PER_MINUTE, &suppressed))
+        return;
+    log_warning("app_slow", "app=%s handler=%s name=%.*s ms=%llu limit=%d suppressed=%u",
+                app->api->name, call->name,
+                detail.n_bytes > NAME_BYTES_MAX ? NAME_BYTES_MAX : (int)detail.n_bytes,
+                detail.bytes == NULL ? "" : detail.bytes,
+                (unsigned long long)(now_ms - call->began_ms), SLOW_MS, suppressed);
 }
 
-enum peal_result peal_leave(struct peal_host *host, peal_socket socket,
-                            const struct peal_text *rooms, uint32_t n_rooms)
+static void tell_misuse(struct peal_host *host, void *context)
 {
-    struct sock *k = host_sock(host, socket);
-    struct slice names[NAMES_MAX];
+    uint32_t suppressed;
 
-    if (k == NULL)
-        return PEAL_GONE;
-    if (!names_from(names, rooms, n_rooms))
-        return PEAL_INVALID;
-    return result_from_join(client_leave_rooms(host->hub, k, names, n_rooms));
+    if (log_allow(&host->misuse, host->hub->now_ms, MISUSES_PER_MINUTE, &suppressed))
+        log_error("app_misuse", "function=%s result=%s reason=%s suppressed=%u",
+                  (const char *)context, "PEAL_THREAD",
+                  "called from a thread that is not the loop's; use peal_post", suppressed);
 }
 
-bool peal_in_room(struct peal_host *host, peal_socket socket, struct peal_text room)
+bool host_on_loop(const struct peal_host *host, const char *function)
 {
-    struct hub *h = host->hub;
-    const struct sock *k = host_sock(host, socket);
-    uint64_t hash;
-
-    if (k == NULL)
-        return false;
-    hash = record_hash(h->region.header->hash_key, namespace_name(&h->region, k->nsp),
-                       slice_from(room));
-    return client_in_room(h, k, room_find(&h->rooms, hash, k->nsp, slice_from(room)));
+    if (pthread_equal(pthread_self(), host->owner))
+        return true;
+    /* log.c is for one thread, and so is what else there is of the host; its posts are not */
+    (void)post_push((struct posts *)(uintptr_t)&host->posts, tell_misuse,
+                    (void *)(uintptr_t)function);
+    return false;
 }
 
-enum peal_result peal_disconnect(struct peal_host *host, peal_socket socket, bool close)
-{
-    struct sock *k = host_sock(host, socket);
-    struct conn *c;
+/* --- the host --- */
 
-    if (k == NULL)
-        return PEAL_GONE;
-    c = conn_at(&host->hub->conns, k->conn);
-    client_leave(host->hub, k, CLOSE_SERVER_NAMESPACE_DISCONNECT, true);
-    if (close)
-        client_end(host->hub, c, CLOSE_SERVER_NAMESPACE_DISCONNECT, WS_CLOSE_NO_STATUS, NULL);
-    return PEAL_OK;
+uint32_t peal_worker(const struct peal_host *host)
+{
+    return host->hub->region.self;
 }
 
-struct peal_policy peal_policy(struct peal_host *host, peal_socket socket)
+uint64_t peal_now_ms(const struct peal_host *host)
 {
-    const struct config *config = host->hub->config;
-    const struct sock *k = host_sock(host, socket);
-    const struct config_namespace *section;
+    return host_on_loop(host, __func__) ? host->hub->now_ms : 0;
+}
 
-    if (k == NULL)
-        return (struct peal_policy){ 0 };
-    section = k->section == UINT8_MAX ? &config->ws : &config->namespaces[k->section];
-    return (struct peal_policy){
-        .client_join = section->client_join,
-        .client_publish = (enum peal_publish)section->client_publish,
-        .max_rooms_per_socket = section->max_rooms_per_socket,
-    };
+uint32_t peal_count(struct peal_host *host, struct peal_text nsp)
+{
+    uint32_t index = namespace_find(&host->hub->region, slice_from(nsp));
+
+    if (!host_on_loop(host, __func__))
+        return 0;
+    return index == NAMESPACE_NONE ? 0 : host->hub->row->sockets[index];
+}
+
+uint64_t peal_stat(struct peal_host *host, enum peal_stat which)
+{
+    const struct region *region = &host->hub->region;
+    uint64_t sum = 0;
+    struct counters_sum counters;
+
+    switch (which) {
+    case PEAL_STAT_WORKERS: return region->header->n_workers;
+    case PEAL_STAT_CONNECTIONS:
+        for (uint32_t i = 0; i < region->header->n_workers; i++)
+            sum += shm_load_u64(&region->counters[i].gauges[GAUGE_CONNECTIONS_WEBSOCKET]) +
+                   shm_load_u64(&region->counters[i].gauges[GAUGE_CONNECTIONS_POLLING]);
+        return sum;
+    case PEAL_STAT_DELIVERIES:
+    case PEAL_STAT_MESSAGES:
+        counters_read(region, &counters);
+        return counters
+            .counters[which == PEAL_STAT_DELIVERIES ? COUNT_DELIVERIES : COUNT_MESSAGES_RECEIVED];
+    }
+    return 0;
+}
+
+struct posted_line {
+    enum peal_level level;
+    char text[];
+};
+
+static void write_line(enum peal_level level, const char *app, const char *text)
+{
+    enum log_level at = level <= PEAL_DEBUG     ? LOG_DEBUG
+                        : level == PEAL_INFO    ? LOG_INFO
+                        : level == PEAL_WARNING ? LOG_WARNING
+                                                : LOG_ERROR;
+
+    if (log_level() <= at)
+        log_write(at, "app", "app=%s text=%s", app, text);
+}
+
+static void write_posted(struct peal_host *host, void *context)
+{
+    struct posted_line *line = context;
+
+    (void)host;
+    write_line(line->level, "thread", line->text);
+    free(line);
+}
+
+void peal_log(struct peal_host *host, enum peal_level level, const char *format, ...)
+{
+    char text[LOG_TEXT_MAX];
+    struct posted_line *line;
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    if (pthread_equal(pthread_self(), host->owner)) {
+        write_line(level, host->current == NULL ? "" : host->current->api->name, text);
+        return;
+    }
+    line = malloc(sizeof *line + strlen(text) + 1); /* log.c is for one thread */
+    if (line == NULL)
+        return;
+    line->level = level;
+    memcpy(line->text, text, strlen(text) + 1);
+    if (!post_push(&host->posts, write_posted, line))
+        free(line);
 }
 
 bool peal_is_socket_id(struct peal_text room)
@@ -218,142 +257,36 @@ bool peal_event_reserved(struct peal_text name)
     return sio_event_reserved(slice_from(name));
 }
 
-static enum peal_result emit_to(struct peal_host *host, struct peal_text nsp,
-                                const struct peal_selector *to, struct slice head,
-                                struct slice tail, const struct peal_text *attachments,
-                                uint32_t n_attachments)
-{
-    struct slice rooms[NAMES_MAX];
-    struct slice except[NAMES_MAX];
-    struct slice parts[SIO_ATTACHMENTS_MAX];
-    struct emit emit = { .nsp = slice_from(nsp),
-                         .rooms = rooms,
-                         .n_rooms = to->n_rooms,
-                         .except = except,
-                         .n_except = to->n_except };
-    uint64_t n_bytes = (uint64_t)head.n_bytes + tail.n_bytes;
+/* --- time and threads --- */
 
-    if (n_attachments > SIO_ATTACHMENTS_MAX || !names_from(rooms, to->rooms, to->n_rooms) ||
-        !names_from(except, to->except, to->n_except))
+static peal_timer arm(struct peal_host *host, uint32_t ms, uint32_t every_ms, peal_fn fn,
+                      void *context)
+{
+    return fn == NULL
+               ? 0
+               : timer_new(&host->timers, host->current == NULL ? &host->apps[0] : host->current,
+                           host->hub->now_ms + ms, every_ms, fn, context);
+}
+
+peal_timer peal_timer_after(struct peal_host *host, uint32_t ms, peal_fn fn, void *context)
+{
+    return host_on_loop(host, __func__) ? arm(host, ms, 0, fn, context) : 0;
+}
+
+peal_timer peal_timer_every(struct peal_host *host, uint32_t ms, peal_fn fn, void *context)
+{
+    return host_on_loop(host, __func__) ? arm(host, ms, ms == 0 ? 1 : ms, fn, context) : 0;
+}
+
+void peal_timer_cancel(struct peal_host *host, peal_timer timer)
+{
+    if (host_on_loop(host, __func__))
+        timer_cancel(&host->timers, timer);
+}
+
+enum peal_result peal_post(struct peal_host *host, peal_fn fn, void *context)
+{
+    if (fn == NULL)
         return PEAL_INVALID;
-    for (uint32_t i = 0; i < n_attachments; i++) {
-        parts[i] = slice_from(attachments[i]);
-        n_bytes += attachments[i].n_bytes;
-    }
-    if (n_bytes > host->hub->config->event_bytes_max)
-        return PEAL_TOO_BIG;
-    emit.flags = (uint8_t)((to->flags & PEAL_LOCAL ? RECORD_LOCAL : 0u) |
-                           (to->flags & PEAL_VOLATILE ? RECORD_VOLATILE : 0u) |
-                           (to->flags & PEAL_NO_COMPRESS ? RECORD_NO_COMPRESS : 0u));
-    return result_from(emit_event(host->hub, &emit, head, tail, parts, n_attachments));
-}
-
-enum peal_result peal_emit(struct peal_host *host, struct peal_text nsp,
-                           const struct peal_selector *to, struct peal_text json,
-                           const struct peal_text *attachments, uint32_t n_attachments)
-{
-    enum json_kind kind;
-
-    if (!json_valid(slice_from(json), &kind) || kind != JSON_ARRAY)
-        return PEAL_INVALID;
-    return emit_to(host, nsp, to, slice_from(json), (struct slice){ NULL, 0 }, attachments,
-                   n_attachments);
-}
-
-enum peal_result peal_forward(struct peal_host *host, struct peal_text nsp,
-                              const struct peal_selector *to, const struct peal_event *event,
-                              uint32_t skip)
-{
-    struct slice array = slice_from(event->json);
-    struct json_iter it = json_iter_open(array);
-    struct slice key;
-    struct slice value = { NULL, 0 };
-    enum json_kind kind;
-
-    for (uint32_t i = 0; i <= skip; i++)
-        if (!json_iter_next(&it, &key, &value, &kind))
-            return PEAL_INVALID;
-    /* from the first element that stays to the end of the text, the closing bracket included */
-    return emit_to(host, nsp, to, slice_text("["),
-                   slice_of(value.bytes, (uint32_t)(array.bytes + array.n_bytes - value.bytes)),
-                   event->attachments, event->n_attachments);
-}
-
-enum peal_result peal_reply(struct peal_host *host, peal_socket socket, peal_ack ack,
-                            struct peal_text json)
-{
-    struct hub *h = host->hub;
-    struct sock *k = host_sock(host, socket);
-    struct slice nsp;
-    uint8_t small[REPLY_SMALL_BYTES];
-    uint8_t *frame = small;
-    char *packet;
-    size_t max;
-    uint32_t at;
-
-    if (k == NULL)
-        return PEAL_GONE;
-    if (ack == 0)
-        return PEAL_OK;
-    nsp = namespace_name(&h->region, k->nsp);
-    max = SIO_HEADER_MAX + (size_t)nsp.n_bytes + json.n_bytes;
-    if (WS_HEADER_MAX + 2 * max > sizeof small)
-        frame = malloc(WS_HEADER_MAX + 2 * max);
-    if (frame == NULL)
-        return PEAL_FULL;
-    packet = (char *)frame + WS_HEADER_MAX + max;
-    at = sio_put_header(packet, SIO_ACK, 0, nsp, ack_id(ack));
-    memcpy(packet + at, json.bytes, json.n_bytes);
-    at = client_frame_text(frame, packet, at + json.n_bytes);
-    client_send_later(h, conn_at(&h->conns, k->conn), frame, at, false);
-    if (frame != small)
-        free(frame);
-    return PEAL_OK;
-}
-
-struct peal_text peal_namespace(struct peal_host *host, peal_socket socket)
-{
-    const struct sock *k = host_sock(host, socket);
-
-    return k == NULL ? (struct peal_text){ NULL, 0 }
-                     : text_from(namespace_name(&host->hub->region, k->nsp));
-}
-
-uint32_t peal_worker(const struct peal_host *host)
-{
-    return host->hub->region.self;
-}
-
-uint32_t peal_count(struct peal_host *host, struct peal_text nsp)
-{
-    uint32_t index = namespace_find(&host->hub->region, slice_from(nsp));
-
-    return index == NAMESPACE_NONE ? 0 : host->hub->row->sockets[index];
-}
-
-uint64_t peal_stat(struct peal_host *host, enum peal_stat which)
-{
-    const struct region *region = &host->hub->region;
-    uint64_t sum = 0;
-    struct counters_sum counters;
-
-    switch (which) {
-    case PEAL_STAT_WORKERS: return region->header->n_workers;
-    case PEAL_STAT_CONNECTIONS:
-        for (uint32_t i = 0; i < region->header->n_workers; i++)
-            sum += shm_load_u64(&region->counters[i].gauges[GAUGE_CONNECTIONS_WEBSOCKET]);
-        return sum;
-    case PEAL_STAT_DELIVERIES:
-    case PEAL_STAT_MESSAGES:
-        counters_read(region, &counters);
-        return counters
-            .counters[which == PEAL_STAT_DELIVERIES ? COUNT_DELIVERIES : COUNT_MESSAGES_RECEIVED];
-    }
-    return 0;
-}
-
-void peal_log(const struct peal_host *host, const char *text)
-{
-    (void)host;
-    log_info("app", "text=%s", text);
+    return post_push(&host->posts, fn, context) ? PEAL_OK : PEAL_FULL;
 }

@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/client_files.h"
 #include "base/config_keys.h"
 #include "peal/limits.h"
 
@@ -135,18 +136,52 @@ static void check_sizes(const struct config_loader *l)
                        place(l, CONFIG_INSTANCE_SERVER, "outq_bytes_max", b));
 }
 
+static void check_cors(const struct config_loader *l)
+{
+    const struct config *c = l->c;
+    char a[CONFIG_WHY_MAX], b[CONFIG_WHY_MAX];
+
+    if (!c->cors_credentials)
+        return;
+    if (strcmp(c->origins, "*") == 0)
+        config_problem(
+            l->problems,
+            "%s: not with origins = * (%s): any site could act with the cookies of a visitor",
+            place(l, CONFIG_INSTANCE_SERVER, "cors_credentials", a),
+            place(l, CONFIG_INSTANCE_SERVER, "origins", b));
+    else if (strcmp(c->cors_origin, "*") == 0)
+        config_problem(l->problems,
+                       "%s: not with cors_origin = * (%s): browsers take no cookies with it",
+                       place(l, CONFIG_INSTANCE_SERVER, "cors_credentials", a),
+                       place(l, CONFIG_INSTANCE_SERVER, "cors_origin", b));
+}
+
+/* The workers load them; here it is only seen to that they can. */
+static void check_client_files(const struct config_loader *l)
+{
+    char a[CONFIG_WHY_MAX], why[CONFIG_WHY_MAX];
+    uint32_t n_bytes;
+
+    for (uint32_t i = 0; l->c->client_files[0] != '\0' && i < CLIENT_FILES; i++) {
+        int fd = client_file_open(l->c->client_files, i, &n_bytes, why, sizeof why);
+
+        if (fd < 0) {
+            config_problem(l->problems, "%s: %s (`make client` fills such a folder)",
+                           place(l, CONFIG_INSTANCE_SERVER, "client_files", a), why);
+            return;
+        }
+        (void)close(fd); /* nothing was read from it */
+    }
+}
+
 void config_check(const struct config_loader *l)
 {
     const struct config *c = l->c;
     char a[CONFIG_WHY_MAX], b[CONFIG_WHY_MAX];
 
     check_sizes(l);
-    if (c->cors_credentials && strcmp(c->origins, "*") == 0)
-        config_problem(
-            l->problems,
-            "%s: not with origins = * (%s): any site could act with the cookies of a visitor",
-            place(l, CONFIG_INSTANCE_SERVER, "cors_credentials", a),
-            place(l, CONFIG_INSTANCE_SERVER, "origins", b));
+    check_cors(l);
+    check_client_files(l);
     for (uint32_t i = 0; i < c->n_listen; i++) {
         if (c->listen[i].is_unix == c->admin_listen.is_unix &&
             strcmp(c->listen[i].host, c->admin_listen.host) == 0 &&

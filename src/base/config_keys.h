@@ -25,6 +25,7 @@ enum config_type {
     TYPE_WORD,  /* uint8_t, the number of the word in `words` */
     TYPE_TEXT,
     TYPE_TOKEN,   /* visible ASCII: it travels in a header */
+    TYPE_COOKIE,  /* name of a cookie: a token of RFC 6265 */
     TYPE_PATTERN, /* text without what Redis takes for a pattern */
     TYPE_URL_PATH,
     TYPE_LISTEN, /* one or an array, by the size of the member */

@@ -92,8 +92,12 @@ void config_value_limits(const struct config_key *key, char *to, size_t room)
         break;
     case TYPE_TRANSPORTS: snprintf(to, room, "polling, websocket or both"); break;
     case TYPE_CPUS: snprintf(to, room, "auto, off, or a list such as 0,2,4-7"); break;
+    case TYPE_COOKIE:
+        snprintf(to, room, "none, or a token of at most %llu bytes", (unsigned long long)key->max);
+        break;
     case TYPE_ORIGINS:
-        snprintf(to, room, "same-host, *, or origins such as https://example.com");
+        snprintf(to, room, "%s%ssame-host, *, or origins such as https://*.example.com:8443",
+                 key->words != NULL ? key->words : "", key->words != NULL ? ", " : "");
         break;
     case TYPE_REDIS:
         snprintf(to, room,
@@ -181,6 +185,7 @@ void config_value_text(const struct config_key *key, const void *base, char *to,
     case TYPE_TIME: time_text(number, to, room); break;
     case TYPE_WORD: word_text(key, *(const uint8_t *)member, to, room); break;
     case TYPE_TEXT:
+    case TYPE_COOKIE:
     case TYPE_PATTERN:
     case TYPE_URL_PATH:
     case TYPE_ORIGINS:

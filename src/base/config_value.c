@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 #define REJECT(...) (snprintf(why, CONFIG_WHY_MAX, __VA_ARGS__), false)
 
@@ -165,6 +166,12 @@ static bool parse_word(const struct config_key *key, void *base, const char *tex
     return REJECT("%s", limits_of(key, (char[CONFIG_LIMITS_MAX]){ 0 }));
 }
 
+static bool is_cookie_name(const char *text)
+{
+    return text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                             "!#$%&'*+-.^_`|~")] == '\0';
+}
+
 static bool parse_text(const struct config_key *key, void *base, const char *text, char *why)
 {
     if (key->words != NULL && strcmp(text, key->words) == 0)
@@ -177,6 +184,12 @@ static bool parse_text(const struct config_key *key, void *base, const char *tex
                 return REJECT("visible ASCII characters only, since it travels in an HTTP header");
         }
     }
+    if (key->type == TYPE_COOKIE && !is_cookie_name(text))
+        return REJECT("letters, digits and !#$%%&'*+-.^_`|~ only, the token of RFC 6265");
+    if (key->type == TYPE_COOKIE &&
+        (strncasecmp(text, "__Host-", 7) == 0 || strncasecmp(text, "__Secure-", 9) == 0))
+        return REJECT("browsers take the prefixes __Host- and __Secure- only with Secure, which "
+                      "this cookie has not");
     if (key->type == TYPE_PATTERN && strpbrk(text, "*?[]\\ ") != NULL)
         return REJECT("without spaces and * ? [ ] \\, which Redis would take for a pattern");
     return config_text_copy((char *)base + key->offset, key->size, text, why);
@@ -279,24 +292,35 @@ static bool parse_cpus(const struct config_key *key, void *base, const char *tex
     return true;
 }
 
+/* A CORS header may repeat it, so no byte that an Origin header could not hold. */
 static bool is_origin(const char *text)
 {
     const char *rest = strstr(text, "://");
 
-    return rest != NULL && rest > text &&
-           strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789+-.") == (size_t)(rest - text) &&
-           rest[3] != '\0' && strpbrk(rest + 3, "/?#@* \t") == NULL;
+    if (rest == NULL || rest == text ||
+        strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789+-.") != (size_t)(rest - text))
+        return false;
+    rest += 3;
+    if (strncmp(rest, "*.", 2) == 0) /* any one label: http_origin_allowed */
+        rest += 2;
+    return rest[0] != '\0' &&
+           rest[strspn(rest, "abcdefghijklmnopqrstuvwxyz0123456789-._~:[]")] == '\0';
 }
 
 /* Stored as in the file, in lower case, without spaces: browsers send origins in lower case. */
 static bool parse_origins(const struct config_key *key, void *base, const char *text, char *why)
 {
-    static const char allowed[] = "same-host, *, or comma-separated origins such as "
-                                  "https://example.com:8443, without path and pattern";
+    static const char allowed[] =
+        "same-host, *, or comma-separated origins such as https://example.com:8443 or "
+        "https://*.example.com, without path; a name beyond ASCII as browsers send it (xn--…)";
     char *to = (char *)base + key->offset, item[CONFIG_TEXT_MAX];
     uint32_t n = 0, n_items = 0;
     bool fits, star = false;
 
+    if (key->words != NULL && (text[0] == '\0' || strcmp(text, key->words) == 0)) {
+        to[0] = '\0';
+        return true;
+    }
     while (config_list_next(&text, item, sizeof item, &fits)) {
         size_t n_item = strlen(item);
 
@@ -354,6 +378,7 @@ bool config_value_parse(const struct config_key *key, void *base, const char *te
     case TYPE_WORD: return parse_word(key, base, text, why);
     case TYPE_TEXT:
     case TYPE_TOKEN:
+    case TYPE_COOKIE:
     case TYPE_PATTERN: return parse_text(key, base, text, why);
     case TYPE_URL_PATH: return parse_url_path(key, base, text, why);
     case TYPE_LISTEN: return parse_listen(key, base, text, why);

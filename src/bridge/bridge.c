@@ -231,6 +231,7 @@ static void commit(struct bridge *b, const uint8_t *bytes, uint32_t n_bytes, uin
     bool valid;
 
     memcpy(out, bytes, n_bytes);
+    record_stamp(out, at);
     valid = record_view(&view, bytes, n_bytes);
     ring_commit(&b->ring, at, n_bytes);
     assert(valid);

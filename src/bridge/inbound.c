@@ -120,6 +120,8 @@ static void append_event(struct bridge *b, struct record_spec *spec,
         parts[1 + i] = (struct record_part){ event->attachments[i], WS_BINARY };
     spec->n_parts = 1 + event->n_attachments;
     spec->header.encoding = ENCODING_SOCKETIO;
+    if (b->config->recovery_ms > 0 && id < 0)
+        record_ask_offset(spec, b->region.header->epoch);
     bridge_append(b, spec);
 }
 

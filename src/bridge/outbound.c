@@ -27,6 +27,15 @@ static bool take_event(struct bridge *b, const struct record_view *view, struct 
     event->n_attachments = 0;
     if (view->header->encoding == ENCODING_SOCKETIO) {
         event->json = view->event;
+        if (view->n_offset_bytes > 0) { /* of this host alone: what others get is the event */
+            event->json.n_bytes -= view->n_offset_bytes;
+            text = bridge_room(&b->payload, event->json.n_bytes);
+            if (text == NULL)
+                return false;
+            memcpy(text, event->json.bytes, event->json.n_bytes - 1);
+            text[event->json.n_bytes - 1] = ']';
+            event->json.bytes = text;
+        }
         for (uint32_t i = 1;
              i < view->header->n_parts && event->n_attachments < MSGPACK_ATTACHMENTS_MAX; i++)
             event->attachments[event->n_attachments++] = record_part(view, i, &opcode);

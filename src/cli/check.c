@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "app/module.h"
 #include "base/config.h"
 #include "cli/cli.h"
 
@@ -51,7 +52,8 @@ int cli_check(int n_args, char *const args[])
     } else if (file == NULL) {
         fprintf(stderr, "usage: peal check --config FILE [--print] [--KEY=VALUE ...]\n");
     } else {
-        bool ok = config_load(c, file, n_rest, rest, environ, problems);
+        bool ok =
+            config_load(c, file, n_rest, rest, environ, problems) && modules_check(c, problems);
 
         status = report(c, problems, file, ok, print) ? 0 : 2;
     }

@@ -2,6 +2,9 @@
  *
  *     NO -> GRACE -> CLOSING -> (no clients: lingering) -> children told to end
  *
+ * In CLOSING new clients are refused. The listeners close with it, unless there are clients that poll: each of their requests may be a new TCP connection,
+ * so closing the listeners would cut them all at once, with what is queued for them. Then they stay open until the last of those has been told.
+ *
  * drain_timeout and the rate begin with CLOSING: `auto` is to fit all closes into 80 % of it, however
  * long the grace was. Clients gone, last bytes may still be under way: a worker's sockets that are no
  * clients any more get CLOSE_LINGER_MS to be read to their end, or the exit would reset them. */
@@ -34,6 +37,27 @@ static uint64_t drain_closed(struct master *m)
     for (uint32_t i = 0; i < m->config->workers; i++)
         n += shm_load_u64(&master_shm(m, i)->drain_closed);
     return n;
+}
+
+static bool drain_polling_left(struct master *m)
+{
+    for (uint32_t i = 0; i < m->config->workers; i++) {
+        if (slot_has_process(&m->slots[i]) &&
+            shm_load_u64(&m->region.counters[i].gauges[GAUGE_CONNECTIONS_POLLING]) > 0)
+            return true;
+    }
+    return false;
+}
+
+static void drain_close_listeners(struct master *m)
+{
+    if (m->drain.listeners_closed)
+        return;
+    m->drain.listeners_closed = true;
+    accept_close(m);
+    shm_store_u32(&m->region.header->listeners_closed, 1);
+    ring_bell_all(&m->ring);
+    log_info("listeners_closed", "clients=%llu", (unsigned long long)drain_clients(m));
 }
 
 static bool drain_sockets_left(struct master *m)
@@ -69,13 +93,13 @@ static void drain_close_begin(struct master *m)
     const uint32_t rate = m->config->drain_rate != 0 ? m->config->drain_rate
                                                      : pace_auto(n, m->config->drain_timeout_ms);
 
-    accept_close(m);
-    shm_store_u32(&m->region.header->listeners_closed, 1);
+    if (!drain_polling_left(m))
+        drain_close_listeners(m);
     m->drain.closing_ms = m->now_ms;
     m->drain.tick_ms = m->now_ms;
     pace_begin(&m->drain.pace, rate, m->now_ms);
-    drain_state(m, DRAIN_CLOSING); /* after listeners_closed: who sees CLOSING sees that, too */
-    log_info("listeners_closed", "clients=%llu rate=%u", (unsigned long long)n, rate);
+    drain_state(m, DRAIN_CLOSING);
+    log_info("closing", "clients=%llu rate=%u", (unsigned long long)n, rate);
 }
 
 /* Tokens to workers, in proportion to their clients without one. */
@@ -106,6 +130,7 @@ static void drain_hand_out(struct master *m)
 static void drain_end(struct master *m, uint64_t forced)
 {
     count_add(&m->region.counters[PEAL_SLOT_MASTER], COUNT_FORCED_CLOSES, forced);
+    drain_close_listeners(m);
     log_info("drained", "closed=%llu forced=%llu took=%llums", (unsigned long long)drain_closed(m),
              (unsigned long long)forced, (unsigned long long)(m->now_ms - m->drain.begun_ms));
     master_stop(m, 0);
@@ -116,6 +141,8 @@ static void drain_closing(struct master *m)
     struct drain *d = &m->drain;
     const uint64_t left = drain_clients(m);
 
+    if (!drain_polling_left(m))
+        drain_close_listeners(m);
     if (left > 0 && m->now_ms - d->closing_ms >= m->config->drain_timeout_ms) {
         drain_end(m, left);
         return;

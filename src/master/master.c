@@ -308,7 +308,7 @@ static void master_read_inbox(struct master *m)
     int fds[INBOX_BATCH_MAX];
     int n;
 
-    while ((n = inbox_receive(m->slots[PEAL_SLOT_MASTER].inbox[0], parcels, fds)) > 0) {
+    while ((n = inbox_receive(m->slots[PEAL_SLOT_MASTER].inbox[0], parcels, fds, NULL)) > 0) {
         for (int i = 0; i < n; i++) {
             if (fds[i] >= 0)
                 close(fds[i]); /* nobody has a connection for the master */

@@ -2,6 +2,7 @@
  * not by us; it is not in the sum. */
 #include "master/memory_bound.h"
 
+#include "app/host.h"
 #include "base/log.h"
 #include "peal/limits.h"
 
@@ -11,6 +12,21 @@
 #define MEMORY_NODE            16u  /* fan-out: a pending node of a batch */
 #define MEMORY_DEFERRED        64u  /* an entry that waits for the cursor */
 #define MEMORY_PENDING_CONNECT 512u /* a CONNECT in middleware */
+
+/* What applications may have a worker keep (include/peal/app.h), besides what is theirs; the built-in ones ask for none of it. */
+static uint64_t memory_of_apps(const struct config *c)
+{
+    const uint64_t worker =
+        PEAL_DATA_BYTES_TOTAL + PEAL_REQUEST_BYTES_TOTAL + TIMERS_ALL * sizeof(struct timer) +
+        PEAL_REQUESTS_MAX * sizeof(struct request) + TICKETS_MAX * sizeof(struct ticket) +
+        PEAL_POSTS_MAX * sizeof(struct post) +
+        (uint64_t)c->max_connections_per_worker * sizeof(struct local);
+
+    for (uint32_t i = 0; i < c->n_namespaces; i++)
+        if (c->namespaces[i].app == APP_MODULE)
+            return worker;
+    return 0;
+}
 
 void memory_bound_sum(struct memory_bound *out, const struct config *c,
                       const uint64_t region_bytes[2])
@@ -22,7 +38,7 @@ void memory_bound_sum(struct memory_bound *out, const struct config *c,
                             WORKER_CONTROL_ARENA_BYTES +
                             (uint64_t)WORKER_DEFERRED_MAX * MEMORY_DEFERRED +
                             (uint64_t)PENDING_CONNECTS_MAX * MEMORY_PENDING_CONNECT +
-                            (uint64_t)DIRECTORY_BUCKETS * sizeof(uint32_t);
+                            (uint64_t)DIRECTORY_BUCKETS * sizeof(uint32_t) + memory_of_apps(c);
 
     *out = (struct memory_bound){ 0 };
     out->region = region_bytes[0];

@@ -125,7 +125,7 @@ static struct place_choice placer_choose(struct master *m, const struct place_wo
     struct placer *p = &m->placer;
     struct place_choice choice;
 
-    if (m->region.header->listeners_closed)
+    if (m->region.header->draining == DRAIN_CLOSING)
         return place_anywhere(workers, n, REFUSE_DRAINING, &p->turn);
     if (m->config->balance != BALANCE_LEASTCONN) /* the workers count for themselves */
         return place_anywhere(workers, n, REFUSE_NOT, &p->turn);
@@ -179,13 +179,15 @@ void placer_flush(struct master *m)
         (void)placer_send(m, i); /* a full inbox is an ordinary state: again in the next turn */
 }
 
+/* New connections are placed anew. Requests were for sessions that have died with their worker: there is nobody to answer them. */
 static void placer_reclaim_inbox(struct master *m, uint32_t slot)
 {
+    static uint8_t request[INBOX_BYTES_MAX];
     struct parcel parcels[INBOX_BATCH_MAX];
     int fds[INBOX_BATCH_MAX];
     int n;
 
-    while ((n = inbox_receive(m->slots[slot].inbox[0], parcels, fds)) > 0) {
+    while ((n = inbox_receive(m->slots[slot].inbox[0], parcels, fds, request)) > 0) {
         for (int i = 0; i < n; i++) {
             if (fds[i] >= 0 && parcels[i].kind == PARCEL_CONNECTION)
                 placer_enqueue(m, fds[i], &parcels[i].peer);

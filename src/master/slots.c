@@ -30,6 +30,7 @@
 #include "shm/counters.h"
 #include "shm/directory.h"
 #include "shm/record.h"
+#include "shm/recoverable.h"
 #include "shm/sessions.h"
 
 static const char *const slot_names[] = {
@@ -106,6 +107,7 @@ static void slot_words_clear(struct master *m, uint32_t slot)
     shm_store_u32(&shm->n_places_given, 0);
     shm_store_u32(&shm->n_pending, 0);
     shm_store_u64(&shm->redis_up, 0);
+    shm_store_u64(&shm->arenas, 0);
 }
 
 static void slot_child_fill(struct master *m, uint32_t slot, struct child *child)
@@ -291,6 +293,12 @@ static void slot_resolve(struct master *m, uint32_t slot)
         ring_consumer_remove(&m->ring, slot);
     ring_bell_all(&m->ring);
     if (s->role == CHILD_WORKER) {
+        uint32_t n_detached =
+            recoverables_reap(&m->region, slot, shm_load_u64(&master_shm(m, slot)->cursor),
+                              m->now_ms + m->config->recovery_ms);
+
+        if (n_detached > 0)
+            log_info("sessions_detached", "slot=%u sockets=%u", slot, n_detached);
         sessions_clear(&m->region, slot);
         directory_clear(&m->region, slot);
         placer_reclaim(m,

@@ -45,6 +45,8 @@ struct batch {
     uint32_t dirty_max;
     uint32_t *writable; /* blocked connections to be tried */
     uint32_t n_writable;
+    uint32_t *virtual; /* virtual connections that got something: CONN_SENDING */
+    uint32_t n_virtual;
     uint64_t now_ms;
     struct batch_stats stats;
     bool flushing;
@@ -67,9 +69,10 @@ struct batch *batch_new(struct conns *conns, struct outqs *outqs, const struct b
     b->arena = malloc(limits->arena_bytes);
     b->dirty = calloc(b->dirty_max, sizeof *b->dirty);
     b->writable = calloc(conns->max, sizeof *b->writable);
+    b->virtual = calloc(conns->max, sizeof *b->virtual);
     b->n_nodes = 1; /* 0 means none: it is the parent of all first pieces */
     if (b->nodes == NULL || b->iov == NULL || b->arena == NULL || b->dirty == NULL ||
-        b->writable == NULL) {
+        b->writable == NULL || b->virtual == NULL) {
         batch_free(b);
         return NULL;
     }
@@ -85,6 +88,7 @@ void batch_free(struct batch *b)
     free(b->arena);
     free(b->dirty);
     free(b->writable);
+    free(b->virtual);
     free(b);
 }
 
@@ -134,12 +138,48 @@ static void chain(struct batch *b, struct conn *c, struct node piece)
     c->pending = child;
 }
 
+/* A slot is in the list once: a virtual connection that ends is released in a later turn, and the list is worked off in every turn. */
+static void note_virtual(struct batch *b, struct conn *c)
+{
+    if ((c->flags & (CONN_VIRTUAL | CONN_SENDING)) != CONN_VIRTUAL)
+        return;
+    c->flags |= CONN_SENDING;
+    b->virtual[b->n_virtual++] = conn_index(b->conns, c);
+}
+
+void batch_carry(struct batch *b)
+{
+    uint32_t n = b->n_virtual;
+
+    assert(!b->flushing);
+    b->n_virtual = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        struct conn *c = conn_at(b->conns, b->virtual[i]);
+
+        c->flags &= (uint16_t)~CONN_SENDING;
+        if (c->outq != NULL && conn_alive(c))
+            b->events.carry(b->events.context, c);
+    }
+    assert(b->n_virtual == 0); /* `carry` queues for those that have a socket */
+}
+
+void batch_settle(struct batch *b, struct conn *c)
+{
+    if (c->pending != 0) {
+        bool idle = batch_flush(b, UINT32_MAX, b->now_ms);
+
+        assert(idle);
+    }
+}
+
 enum outq_result batch_record(struct batch *b, struct conn *c, const struct outq_record *record,
                               const uint8_t *bytes)
 {
     assert(!b->flushing);
-    if (c->outq != NULL)
+    if (c->outq != NULL) {
+        note_virtual(b, c);
         return outq_push_record(b->outqs, c->outq, record);
+    }
     make_room(b, c, 0);
     if (c->outq != NULL) /* making room has shown that it is blocked */
         return outq_push_record(b->outqs, c->outq, record);
@@ -172,9 +212,11 @@ enum outq_result batch_bytes(struct batch *b, struct conn *c, const void *bytes,
             batch_on_writable(b, c, b->now_ms);
         }
     }
-    if (c->outq != NULL)
+    if (c->outq != NULL) {
+        note_virtual(b, c);
         return urgent ? outq_push_urgent(b->outqs, c->outq, bytes, n_bytes)
                       : outq_push_bytes(b->outqs, c->outq, bytes, n_bytes);
+    }
     if (!conn_alive(c))
         return OUTQ_OK;
     own = b->arena + b->arena_used;

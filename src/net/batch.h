@@ -20,6 +20,8 @@ struct batch_limits {
 
 /* What the owner is told during a flush. It may kill connections in `failed` and `finished`, and must not queue anything from within. */
 struct batch_events {
+    /* a virtual connection has something in its queue; not during a flush, so it may queue things for others */
+    void (*carry)(void *context, struct conn *c);
     void (*failed)(void *context, struct conn *c, int error); /* the socket is broken: end it */
     void (*finished)(void *context, struct conn *c); /* CONN_END_WHEN_SENT and everything is out */
     void (*lagged)(void *context, struct conn *c,
@@ -51,6 +53,12 @@ MUST_USE enum outq_result batch_bytes(struct batch *b, struct conn *c, const voi
 /* Sends what is queued, to at most `budget` connections; true: everything is out, and the ring may move on. */
 MUST_USE bool batch_flush(struct batch *b, uint32_t budget, uint64_t now_ms);
 bool batch_idle(const struct batch *b);
+
+/* Everything that is pending for this connection is with the kernel or in its out-queue when this returns. */
+void batch_settle(struct batch *b, struct conn *c);
+
+/* Calls `carry` for all virtual connections that got something. Before batch_flush. */
+void batch_carry(struct batch *b);
 
 /* A blocked connection became writable. */
 void batch_on_writable(struct batch *b, struct conn *c, uint64_t now_ms);

@@ -15,7 +15,7 @@
 #include "peal/limits.h"
 
 static const uint8_t may_become[CONN_STATES] = {
-    [CONN_FREE] = 1u << CONN_HTTP,
+    [CONN_FREE] = 1u << CONN_HTTP | 1u << CONN_OPEN, /* OPEN at once: virtual */
     [CONN_HTTP] = 1u << CONN_OPEN | 1u << CONN_CLOSING | 1u << CONN_LINGER | 1u << CONN_DYING,
     [CONN_OPEN] = 1u << CONN_CLOSING | 1u << CONN_LINGER | 1u << CONN_DYING,
     [CONN_CLOSING] = 1u << CONN_LINGER | 1u << CONN_DYING,
@@ -42,10 +42,15 @@ static void *reserve(size_t bytes)
     return area == MAP_FAILED ? NULL : area;
 }
 
-int conns_init(struct conns *cs, struct loop *loop, uint32_t max, uint64_t now_ms)
+int conns_init(struct conns *cs, struct loop *loop, uint32_t sockets_max, uint32_t virtual_max,
+               uint64_t now_ms)
 {
-    assert(max > 0 && max <= 1u << 24);
-    *cs = (struct conns){ .loop = loop, .max = max, ._free = CONN_NONE };
+    uint32_t max = sockets_max + virtual_max;
+
+    assert(sockets_max > 0 && sockets_max <= 1u << 24 && max <= 1u << 24);
+    *cs = (struct conns){
+        .loop = loop, .max = max, .sockets_max = sockets_max, ._free = CONN_NONE
+    };
     cs->hot = reserve((size_t)max * sizeof *cs->hot);
     cs->cold = reserve((size_t)max * sizeof *cs->cold);
     cs->starved = reserve((size_t)max * sizeof *cs->starved);
@@ -75,7 +80,7 @@ static void arm_recv(struct conns *cs, struct conn *c)
     c->n_ops++;
 }
 
-uint32_t conn_open(struct conns *cs, int fd, const struct peer_address *peer)
+static uint32_t take_slot(struct conns *cs, int fd, const struct peer_address *peer)
 {
     uint32_t index = cs->_free;
     struct conn *c;
@@ -92,9 +97,40 @@ uint32_t conn_open(struct conns *cs, int fd, const struct peer_address *peer)
     };
     cs->cold[index] = (struct conn_cold){ .peer = *peer };
     cs->n_used++;
-    conn_become(c, CONN_HTTP);
-    arm_poll(cs, c);
-    arm_recv(cs, c); /* most clients have sent their request by now */
+    return index;
+}
+
+uint32_t conn_open_handed(struct conns *cs, int fd, const struct peer_address *peer)
+{
+    uint32_t index = cs->n_used - cs->n_virtual < cs->sockets_max ? take_slot(cs, fd, peer)
+                                                                  : CONN_NONE;
+
+    if (index == CONN_NONE)
+        return CONN_NONE;
+    conn_become(&cs->hot[index], CONN_HTTP);
+    arm_poll(cs, &cs->hot[index]);
+    cs->hot[index].flags |= CONN_READ_MORE;
+    return index;
+}
+
+uint32_t conn_open(struct conns *cs, int fd, const struct peer_address *peer)
+{
+    uint32_t index = conn_open_handed(cs, fd, peer);
+
+    if (index != CONN_NONE)
+        arm_recv(cs, &cs->hot[index]); /* most clients have sent their request by now */
+    return index;
+}
+
+uint32_t conn_open_virtual(struct conns *cs, const struct peer_address *peer)
+{
+    uint32_t index = cs->n_virtual < cs->max - cs->sockets_max ? take_slot(cs, -1, peer) : CONN_NONE;
+
+    if (index == CONN_NONE)
+        return CONN_NONE;
+    cs->hot[index].flags = CONN_VIRTUAL;
+    cs->n_virtual++;
+    conn_become(&cs->hot[index], CONN_OPEN);
     return index;
 }
 
@@ -119,7 +155,7 @@ void conn_read_next(struct conns *cs, struct conn *c)
     if (c->state == CONN_DYING || c->state == CONN_FREE)
         return;
     if ((c->flags & CONN_READ_MORE) != 0 &&
-        (c->flags & (CONN_READING | CONN_PAUSED | CONN_STARVED)) == 0)
+        (c->flags & (CONN_READING | CONN_PAUSED | CONN_STARVED | CONN_VIRTUAL)) == 0)
         arm_recv(cs, c);
 }
 
@@ -175,6 +211,7 @@ void conn_feed_starved(struct conns *cs)
 
 void conn_want_writable(struct conns *cs, struct conn *c)
 {
+    assert((c->flags & CONN_VIRTUAL) == 0);
     if ((c->flags & CONN_WANT_WRITABLE) != 0 || c->state == CONN_DYING)
         return;
     c->flags |= CONN_WANT_WRITABLE;
@@ -201,6 +238,12 @@ void conn_kill(struct conns *cs, struct conn *c)
     conn_become(c, CONN_DYING);
     wheel_cancel(&cs->wheel, conn_index(cs, c));
     c->pending = 0;
+    if ((c->flags & CONN_VIRTUAL) != 0) {
+        /* nothing to cancel: the answer that there was nothing releases the slot when nobody is in the middle of it any more */
+        c->n_ops++;
+        loop_cancel(cs->loop, tag_of(cs, c, CONN_OP_POLL), tag_of(cs, c, CONN_OP_CANCEL));
+        return;
+    }
     if ((c->flags & CONN_POLLING) != 0) {
         c->n_ops++;
         loop_cancel(cs->loop, tag_of(cs, c, CONN_OP_POLL), tag_of(cs, c, CONN_OP_CANCEL));
@@ -230,8 +273,10 @@ static void release(struct conns *cs, struct conn *c)
 {
     assert(c->n_ops == 0);
     assert(conn_cold(cs, c)->input == NULL);
+    assert(conn_cold(cs, c)->exchange == NULL);
     if ((c->flags & CONN_STARVED) != 0)
         forget_starved(cs, c);
+    cs->n_virtual -= (c->flags & CONN_VIRTUAL) != 0;
     conn_become(c, CONN_FREE);
     c->fd = -1;
     c->flags = 0;

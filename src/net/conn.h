@@ -8,7 +8,11 @@
  * peer's end, CLOSE_DRAIN_BYTES or CLOSE_LINGER_MS (closing a socket with unread input would reset it and lose the last answer). DYING:
  * requests are cancelled; the slot is released when the last completion has come home. Any state but FREE may go straight to DYING.
  *
- * An idle connection has one multishot poll in the kernel and nothing else: no receive, no buffer. */
+ * An idle connection has one multishot poll in the kernel and nothing else: no receive, no buffer.
+ *
+ * A client that polls over HTTP has a *virtual* connection (CONN_VIRTUAL): a slot like any other, OPEN, without a descriptor. Its out-queue is always
+ * there, and what carries the queue's contents are the requests that come and go (session/polling.c). So rooms, fan-out, queues and timers know one
+ * kind of client, and an upgrade to a WebSocket moves the queue from one slot to another. */
 #ifndef PEAL_NET_CONN_H
 #define PEAL_NET_CONN_H
 
@@ -26,7 +30,16 @@ enum conn_state {
     CONN_DYING,
     CONN_STATES
 };
-enum conn_kind { CONN_PLAIN_HTTP = 0, CONN_SOCKETIO, CONN_ROOM, CONN_ECHO };
+/* What it is for. GET, POST and PROBE belong to a session that another connection carries; the last three are clients. */
+enum conn_kind {
+    CONN_PLAIN_HTTP = 0,
+    CONN_GET,   /* HTTP: its request is held until there is something to send */
+    CONN_POST,  /* HTTP: its request's body is being received or taken in */
+    CONN_PROBE, /* OPEN: a WebSocket that is to take over from polling */
+    CONN_SOCKETIO,
+    CONN_ROOM,
+    CONN_ECHO
+};
 
 /* Operations in tags. Values from CONN_OP_LIMIT on are free for the owner of the loop. */
 enum conn_op {
@@ -52,12 +65,15 @@ enum conn_op {
 #define CONN_POLLING       0x200u  /* the multishot poll is armed */
 #define CONN_CONDEMNED     0x400u  /* its end has been decided and is about to be carried out */
 #define CONN_RETRY         0x800u  /* its input is to be looked at again in the next turn */
-#define CONN_SENDING       0x1000u /* batch.c: has a send in this submission */
+#define CONN_SENDING       0x1000u /* batch.c: has a send in this submission; virtual: is in the list of those to be carried */
+#define CONN_VIRTUAL       0x2000u /* no descriptor: a polling client */
+#define CONN_SERVED        0x4000u /* its last request was of a living session */
 
 #define CONN_NONE UINT32_MAX
 
 struct outq;
 struct conn_input;
+struct exchange;
 
 /* Hot: one cache line. */
 struct conn {
@@ -68,8 +84,8 @@ struct conn {
     uint16_t flags;    /* facts: CONN_* */
     uint32_t stamp;    /* of the last record that reached or skipped it: each record at most once */
     uint32_t pending;  /* batch.c: last node of what goes out in this batch; 0: nothing */
-    uint32_t owner;    /* index of its engine session or plain socket; CONN_NONE: none */
-    struct outq *outq; /* outq.c: exists only while the peer is blocked */
+    uint32_t owner;    /* index of its session; CONN_NONE: none */
+    struct outq *outq; /* outq.c: exists only while the peer is blocked; always, if virtual */
     struct wheel_node timer;
     uint8_t n_ops;        /* requests in the kernel whose last completion is to come */
     uint8_t refusal;      /* HTTP: enum parcel_refusal: why it must not become a client */
@@ -83,6 +99,7 @@ _Static_assert(sizeof(struct conn) == 64, "one cache line");
 struct conn_cold {
     struct ws_in ws;
     struct conn_input *input; /* session/input.c; exists only while something is incomplete */
+    struct exchange *exchange; /* session/exchange.c; an HTTP request that has not been answered */
     struct peer_address peer;
 };
 
@@ -91,19 +108,28 @@ struct conns {
     struct conn *hot;       /* [max] */
     struct conn_cold *cold; /* [max] */
     struct wheel wheel;
-    uint32_t max;
+    uint32_t max;         /* slots */
+    uint32_t sockets_max; /* of them with a descriptor */
     uint32_t n_used;
+    uint32_t n_virtual;
     uint32_t _free;    /* head of the free list through `owner`; CONN_NONE: none */
     uint32_t _fresh;   /* indices from here on were never used: their memory is untouched */
     uint32_t *starved; /* [max]: connections that wait for a receive buffer */
     uint32_t n_starved;
 };
 
-/* 0 or -errno. `max` <= 2^24. Only what is used is resident. */
-MUST_USE int conns_init(struct conns *cs, struct loop *loop, uint32_t max, uint64_t now_ms);
+/* 0 or -errno. Slots for `sockets_max` descriptors and `virtual_max` virtual ones, together <= 2^24. Only what is used is resident. */
+MUST_USE int conns_init(struct conns *cs, struct loop *loop, uint32_t sockets_max,
+                        uint32_t virtual_max, uint64_t now_ms);
 
 /* Takes over `fd` (nonblocking) and begins to read from it. CONN_NONE: no slot is free; the caller keeps the descriptor. */
 MUST_USE uint32_t conn_open(struct conns *cs, int fd, const struct peer_address *peer);
+
+/* The same for a connection whose first bytes the caller has already: nothing is read until he has dealt with them and calls conn_read_next. */
+MUST_USE uint32_t conn_open_handed(struct conns *cs, int fd, const struct peer_address *peer);
+
+/* A virtual one; OPEN. CONN_NONE: no slot is free. */
+MUST_USE uint32_t conn_open_virtual(struct conns *cs, const struct peer_address *peer);
 
 static inline struct conn *conn_at(struct conns *cs, uint32_t index)
 {

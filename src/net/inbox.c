@@ -41,25 +41,12 @@ int inbox_open(int fds[2])
     return 0;
 }
 
-int inbox_send(int fd, const struct parcel *parcels, const int *fds, uint32_t n)
+static int send_packet(int fd, struct iovec *iov, uint32_t n_iov, const int *fds, uint32_t n_fds)
 {
-    struct iovec iov;
-    struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+    struct msghdr message = { .msg_iov = iov, .msg_iovlen = n_iov };
     union inbox_control control;
-    uint32_t n_fds = 0;
     ssize_t sent;
 
-    assert(n > 0);
-    assert(n <= INBOX_BATCH_MAX);
-    while (n_fds < n && fds[n_fds] >= 0)
-        n_fds++;
-    for (uint32_t i = n_fds; i < n; i++)
-        assert(
-            fds[i] <
-            0); /* those with a descriptor come first, or they would be handed to the wrong parcel */
-
-    iov.iov_base = (void *)(uintptr_t)parcels;
-    iov.iov_len = n * sizeof *parcels;
     if (n_fds > 0) {
         struct cmsghdr *head;
 
@@ -78,8 +65,38 @@ int inbox_send(int fd, const struct parcel *parcels, const int *fds, uint32_t n)
     /* Without CAP_SYS_RESOURCE a user may have only RLIMIT_NOFILE descriptors in flight: the same ordinary state as a full queue. */
     if (sent < 0)
         return errno == ETOOMANYREFS || errno == ENOBUFS ? -EAGAIN : -errno;
-    assert((size_t)sent == iov.iov_len);
-    return 0;
+    return 0; /* of a packet all goes or nothing */
+}
+
+int inbox_send_request(int fd, const struct parcel *parcel, int client, struct slice bytes)
+{
+    struct parcel head = *parcel;
+    struct iovec iov[2] = { { &head, sizeof head },
+                            { (void *)(uintptr_t)bytes.bytes, bytes.n_bytes } };
+
+    assert(bytes.n_bytes > 0 && bytes.n_bytes <= INBOX_BYTES_MAX);
+    head.kind = PARCEL_REQUEST;
+    head.value = bytes.n_bytes;
+    return send_packet(fd, iov, 2, &client, 1);
+}
+
+int inbox_send(int fd, const struct parcel *parcels, const int *fds, uint32_t n)
+{
+    struct iovec iov;
+    uint32_t n_fds = 0;
+
+    assert(n > 0);
+    assert(n <= INBOX_BATCH_MAX);
+    while (n_fds < n && fds[n_fds] >= 0)
+        n_fds++;
+    for (uint32_t i = n_fds; i < n; i++)
+        assert(
+            fds[i] <
+            0); /* those with a descriptor come first, or they would be handed to the wrong parcel */
+
+    iov.iov_base = (void *)(uintptr_t)parcels;
+    iov.iov_len = n * sizeof *parcels;
+    return send_packet(fd, &iov, 1, fds, n_fds);
 }
 
 /* Takes the descriptors out of a received message, however many there are: each is ours and must be closed by somebody. */
@@ -107,6 +124,20 @@ static uint32_t inbox_take_fds(struct msghdr *message, int fds[INBOX_BATCH_MAX])
     return n;
 }
 
+/* A request: one parcel, one descriptor, and its bytes. */
+static bool is_request(const struct parcel *parcels, size_t n_bytes)
+{
+    return n_bytes >= sizeof *parcels && parcels->version == PARCEL_VERSION &&
+           parcels->kind == PARCEL_REQUEST;
+}
+
+static const char *request_fault(const struct parcel *parcel, size_t n_bytes, uint32_t n_fds)
+{
+    if (n_fds != 1)
+        return "a request without its descriptor";
+    return parcel->value == n_bytes - sizeof *parcel ? NULL : "a request of another length";
+}
+
 static const char *inbox_fault(const struct parcel *parcels, size_t n_bytes, uint32_t n_fds,
                                int flags)
 {
@@ -116,6 +147,8 @@ static const char *inbox_fault(const struct parcel *parcels, size_t n_bytes, uin
         return "longer than a batch";
     if (flags & MSG_CTRUNC)
         return "descriptors lost: this process is at its limit of open files";
+    if (is_request(parcels, n_bytes))
+        return request_fault(parcels, n_bytes, n_fds);
     if (n == 0 || n_bytes % sizeof *parcels != 0)
         return "not a whole number of parcels";
     if (n_fds > n)
@@ -123,17 +156,30 @@ static const char *inbox_fault(const struct parcel *parcels, size_t n_bytes, uin
     for (size_t i = 0; i < n; i++) {
         if (parcels[i].version != PARCEL_VERSION)
             return "another version";
+        if (parcels[i].kind == PARCEL_REQUEST)
+            return "a request that is not alone";
     }
     return NULL;
 }
 
-int inbox_receive(int fd, struct parcel parcels[INBOX_BATCH_MAX], int fds[INBOX_BATCH_MAX])
+/* A request's bytes come where the second and further parcels would be: its parcel is alone. */
+static void take_bytes(const struct parcel *parcels, size_t n_here, uint8_t *bytes)
+{
+    if (n_here > sizeof *parcels) {
+        memmove(bytes + n_here - sizeof *parcels, bytes, parcels->value - (n_here - sizeof *parcels));
+        memcpy(bytes, parcels + 1, n_here - sizeof *parcels);
+    }
+}
+
+int inbox_receive(int fd, struct parcel parcels[INBOX_BATCH_MAX], int fds[INBOX_BATCH_MAX],
+                  uint8_t *bytes)
 {
     for (;;) { /* each round takes one packet off the queue, whose length is bounded */
-        struct iovec iov = { parcels, INBOX_BATCH_MAX * sizeof *parcels };
+        size_t parcels_bytes = INBOX_BATCH_MAX * sizeof *parcels;
+        struct iovec iov[2] = { { parcels, parcels_bytes }, { bytes, INBOX_BYTES_MAX } };
         union inbox_control control;
-        struct msghdr message = { .msg_iov = &iov,
-                                  .msg_iovlen = 1,
+        struct msghdr message = { .msg_iov = iov,
+                                  .msg_iovlen = bytes == NULL ? 1 : 2,
                                   .msg_control = control.bytes,
                                   .msg_controllen = sizeof control.bytes };
         ssize_t n_bytes = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
@@ -151,6 +197,11 @@ int inbox_receive(int fd, struct parcel parcels[INBOX_BATCH_MAX], int fds[INBOX_
         if (fault == NULL) {
             int n = (int)((size_t)n_bytes / sizeof *parcels);
 
+            if (is_request(parcels, (size_t)n_bytes)) {
+                take_bytes(parcels,
+                           (size_t)n_bytes < parcels_bytes ? (size_t)n_bytes : parcels_bytes, bytes);
+                return 1;
+            }
             for (int i = (int)n_fds; i < n; i++)
                 fds[i] = -1;
             return n;

@@ -9,10 +9,12 @@
 
 #define PARCEL_VERSION  1
 #define INBOX_BATCH_MAX 64 /* parcels in one packet */
+#define INBOX_BYTES_MAX 32768 /* of a request, with what was read behind it */
 
 enum parcel_kind {
     PARCEL_CONNECTION = 1, /* a new connection, with its descriptor */
-    PARCEL_COMMAND         /* to the master: `command`, no descriptor */
+    PARCEL_COMMAND,        /* to the master: `command`, no descriptor */
+    PARCEL_REQUEST         /* a connection with the bytes already read from it (alone in its packet): a request of the receiver's session */
 };
 
 enum parcel_command { COMMAND_NONE = 0, COMMAND_DRAIN, COMMAND_LIMITS, COMMAND_RELOAD };
@@ -41,7 +43,7 @@ struct parcel {
     uint8_t command;
     uint16_t _reserved;
     uint32_t from_slot;
-    uint32_t value; /* COMMAND_LIMITS: new limit */
+    uint32_t value; /* COMMAND_LIMITS: new limit; REQUEST: how many bytes follow */
     struct peer_address peer;
 };
 
@@ -52,10 +54,15 @@ MUST_USE int inbox_open(int fds[2]);
  * has copies, the caller closes its own. -EAGAIN: full. Other -errno. Nothing is sent in part. */
 MUST_USE int inbox_send(int fd, const struct parcel *parcels, const int *fds, uint32_t n);
 
+/* Sends a REQUEST with its descriptor and `bytes` (at most INBOX_BYTES_MAX). As inbox_send. */
+MUST_USE int inbox_send_request(int fd, const struct parcel *parcel, int client,
+                                struct slice bytes);
+
 /* Receives one packet; descriptors are CLOEXEC. Returns the number of parcels, 0: nothing there, or -errno. Packets of another version or
- * truncated ones are dropped with their descriptors closed, and logged. */
-MUST_USE int inbox_receive(int fd, struct parcel parcels[INBOX_BATCH_MAX],
-                           int fds[INBOX_BATCH_MAX]);
+ * truncated ones are dropped with their descriptors closed, and logged. `bytes`: room for INBOX_BYTES_MAX, for those of a REQUEST; may be NULL in a
+ * process that gets none (one would be dropped). */
+MUST_USE int inbox_receive(int fd, struct parcel parcels[INBOX_BATCH_MAX], int fds[INBOX_BATCH_MAX],
+                           uint8_t *bytes);
 
 void peer_address_from(struct peer_address *out, const struct sockaddr_storage *address);
 /* Text without port ("192.0.2.1", "2001:db8::1", "unix"). At least INET6_ADDRSTRLEN bytes. */

@@ -299,6 +299,12 @@ void outq_free(struct outqs *qs, struct outq *q)
     }
 }
 
+void outq_adopt(struct outq *q, uint32_t conn, uint64_t now_ms)
+{
+    q->conn = conn;
+    q->progress_ms = now_ms;
+}
+
 static void append(struct outq *q, struct item *it)
 {
     if (q->last != NULL)
@@ -343,7 +349,7 @@ static struct item *own_bytes(struct outqs *qs, struct outq *q, const void *byte
 {
     struct item *it;
 
-    if (q->bytes + n_bytes > qs->bytes_max)
+    if (q->first != NULL && q->bytes + n_bytes > qs->bytes_max)
         return NULL;
     it = item_new(qs, q);
     if (it == NULL)

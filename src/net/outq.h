@@ -36,6 +36,7 @@ uint32_t outqs_count(const struct outqs *qs); /* blocked peers */
 /* `conn` is the caller's index of the peer, given back by outqs_largest and outqs_next. NULL: out of memory. */
 MUST_USE struct outq *outq_new(struct outqs *qs, uint32_t conn, uint64_t now_ms);
 void outq_free(struct outqs *qs, struct outq *q);
+void outq_adopt(struct outq *q, uint32_t conn, uint64_t now_ms); /* another peer has it from now on */
 
 enum outq_result {
     OUTQ_OK = 0,
@@ -47,7 +48,8 @@ enum outq_result {
 MUST_USE enum outq_result outq_push_record(struct outqs *qs, struct outq *q,
                                            const struct outq_record *record);
 
-/* Queues own bytes (copied). Control frames are not bound by items_max, but by bytes_max. */
+/* Queues own bytes (copied). They are not bound by items_max, but by bytes_max; an empty queue takes anything (an answer's body may be longer than what
+ * it is made of). */
 MUST_USE enum outq_result outq_push_bytes(struct outqs *qs, struct outq *q, const void *bytes,
                                           uint32_t n_bytes);
 

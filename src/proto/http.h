@@ -37,6 +37,7 @@ struct http_request {
     bool has_content_length;
     uint64_t content_length;
     bool expect_continue;
+    bool expect_other; /* something that nobody here can do: 417 */
 };
 
 enum http_result { HTTP_OK = 0, HTTP_NEED_MORE, HTTP_BAD };

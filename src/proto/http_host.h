@@ -1,5 +1,5 @@
-/* http_host.h: `host[:port]`, as in Host headers, absolute targets and origins. Internal to
- * proto/http*. */
+/* http_host.h: `host[:port]`, as in Host headers, absolute targets and origins; lists and tokens. Internal to
+ * proto/. */
 #ifndef PEAL_PROTO_HTTP_HOST_H
 #define PEAL_PROTO_HTTP_HOST_H
 

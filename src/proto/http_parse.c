@@ -351,8 +351,8 @@ static bool judge_framing(struct http_request *r)
             keep = keep || http_list_has(value, "keep-alive");
             r->connection_upgrade = r->connection_upgrade || http_list_has(value, "upgrade");
         } else if (http_same_text(name, slice_text("expect"))) {
-            r->expect_continue =
-                r->expect_continue || (r->minor > 0 && http_list_has(value, "100-continue"));
+            r->expect_other = r->expect_other || !http_same_text(value, slice_text("100-continue"));
+            r->expect_continue = r->expect_continue || (r->minor > 0 && !r->expect_other);
         }
     }
     r->keep_alive = !close && (r->minor > 0 || keep);

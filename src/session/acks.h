@@ -15,6 +15,9 @@ bool acks_open(struct acks *a, uint64_t id, uint64_t now_ms, uint32_t timeout_ms
 void acks_expect(struct acks *a, uint64_t id, uint32_t sock, uint32_t generation);
 uint32_t acks_count(const struct acks *a, uint64_t id);
 
+/* Nobody else will be asked: it is forgotten as soon as all have answered. */
+void acks_asked(struct acks *a, uint64_t id);
+
 /* Takes an answer; false: not expected (or not any more). */
 MUST_USE bool acks_take(struct acks *a, uint64_t id, uint32_t sock, uint32_t generation);
 

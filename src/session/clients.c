@@ -1,4 +1,4 @@
-/* clients.c: opening, namespaces and ends of clients. Heartbeat and queues: clients_time.c.
+/* clients.c: opening, moving and ends of clients. Their sockets in namespaces: client_socks.c. Heartbeat and queues: clients_time.c.
  *
  * Invariant: CONN_COUNTED <=> the connection is in n_clients, in COUNT_ACCEPTED and not yet in a close counter; it has a session.
  *            A client that ends is out of every room and count when client_end returns; what is left is bytes and a socket. */
@@ -8,9 +8,11 @@
 #include <stdlib.h>
 
 #include "peal/limits.h"
-#include "proto/json.h"
-#include "proto/socketio.h"
+#include "session/client_socks.h"
+#include "session/exchange.h"
 #include "session/input.h"
+#include "session/polling.h"
+#include "session/recovery.h"
 #include "shm/atomic.h"
 
 #define CLOSE_TIMEOUT_MS 2000 /* for what was queued and the close frame to go out */
@@ -21,7 +23,8 @@ static void store_places(struct hub *h)
 {
     /* one store: the master must never see a client that has come but not left its place, or the other way round */
     shm_store_release_u64(&h->slot->places, (uint64_t)h->n_settled << 32 | h->n_clients);
-    gauge_set(h->row, GAUGE_CONNECTIONS_WEBSOCKET, h->n_clients);
+    gauge_set(h->row, GAUGE_CONNECTIONS_WEBSOCKET, h->n_clients - h->n_polling);
+    gauge_set(h->row, GAUGE_CONNECTIONS_POLLING, h->n_polling);
 }
 
 void client_settled(struct hub *h, struct conn *c)
@@ -38,6 +41,7 @@ static void count_in(struct hub *h, struct conn *c)
     assert((c->flags & CONN_COUNTED) == 0);
     c->flags |= CONN_COUNTED;
     h->n_clients++;
+    h->n_polling += (c->flags & CONN_VIRTUAL) != 0;
     count_add(h->row, COUNT_ACCEPTED, 1);
     if ((c->flags & CONN_HAS_PLACE) != 0) {
         c->flags &= (uint16_t)~CONN_HAS_PLACE;
@@ -54,13 +58,9 @@ static void count_out(struct hub *h, struct conn *c, enum close_reason reason)
     c->flags &= (uint16_t)~CONN_COUNTED;
     assert(h->n_clients > 0);
     h->n_clients--;
+    h->n_polling -= (c->flags & CONN_VIRTUAL) != 0;
     count_add(h->row, COUNT_CLOSE_FIRST + reason, 1);
     store_places(h);
-}
-
-static void count_socket(struct hub *h, uint16_t nsp, int by)
-{
-    shm_store_u32(&h->row->sockets[nsp], h->row->sockets[nsp] + (uint32_t)by);
 }
 
 uint64_t hub_random(struct hub *h)
@@ -74,103 +74,28 @@ uint64_t hub_random(struct hub *h)
     return x;
 }
 
+void hub_retry_later(struct hub *h, struct conn *c)
+{
+    if ((c->flags & CONN_RETRY) != 0)
+        return;
+    c->flags |= CONN_RETRY;
+    h->retry[h->n_retry++] = conn_index(&h->conns, c);
+}
+
+uint32_t hub_pending(const struct hub *h)
+{
+    uint32_t n_sockets = h->conns.n_used - h->conns.n_virtual;
+    uint32_t n_allowed = h->n_clients - h->n_polling + 3 * h->n_polling;
+
+    return n_sockets > n_allowed ? n_sockets - n_allowed : 0;
+}
+
 /* --- output --- */
 
 void client_send(struct hub *h, struct conn *c, const void *bytes, uint32_t n_bytes, bool urgent)
 {
     if (conn_alive(c) && batch_bytes(h->batch, c, bytes, n_bytes, urgent) != OUTQ_OK)
         client_condemn(h, c, CLOSE_SLOW_CONSUMER, false);
-}
-
-static void run(struct hub *h, struct deferred_item *item)
-{
-    struct conn *c = conn_at(&h->conns, item->conn);
-    struct sock *k = item->sock == SOCK_NONE ? NULL : sock_at(&h->sockets, item->sock);
-    bool live = c->generation == item->conn_generation && c->state == CONN_OPEN &&
-                (k == NULL || k->generation == item->sock_generation);
-
-    switch ((enum deferred_kind)item->kind) {
-    case DEFERRED_ACTIVATE:
-        if (!live)
-            break;
-        if (!sock_enter_namespace(&h->sockets, &h->rooms, k,
-                                  record_hash(h->region.header->hash_key,
-                                              namespace_name(&h->region, k->nsp),
-                                              (struct slice){ NULL, 0 }))) {
-            client_condemn(h, c, CLOSE_MEMORY, false);
-            break;
-        }
-        sock_become(k, SOCK_ACTIVE);
-        if (item->n_bytes > 0)
-            client_send(h, c, item->bytes, item->n_bytes, false);
-        break;
-    case DEFERRED_SEND:
-        if (live)
-            client_send(h, c, item->bytes, item->n_bytes, false);
-        break;
-    case DEFERRED_JOIN:
-        if (!live) {
-            room_unref(&h->rooms, item->room);
-            break;
-        }
-        k->n_joins--;
-        (void)sock_enter(&h->sockets, &h->rooms, k,
-                         item->room); /* false: it is in it already, which is fine */
-        break;
-    case DEFERRED_LEAVE:
-        if (live)
-            (void)sock_leave(&h->sockets, &h->rooms, k, item->room);
-        room_unref(&h->rooms, item->room);
-        break;
-    }
-}
-
-/* Carries `item` out now if the ring has been taken in that far, else when it has. */
-static void at_position(struct hub *h, struct deferred_item item, uint64_t position)
-{
-    if (h->deferred.n > 0) {
-        uint64_t last =
-            h->deferred.items[(h->deferred.head + h->deferred.n - 1) % h->deferred.max].position;
-
-        position = position > last ? position : last;
-    }
-    item.position = position;
-    if (h->deferred.n == 0 && position <= h->walked)
-        run(h, &item);
-    else if (!deferred_room(&h->deferred, 1) || !deferred_push(&h->deferred, &item))
-        client_condemn(h, conn_at(&h->conns, item.conn), CLOSE_MEMORY, false);
-}
-
-static struct deferred_item item_for(struct hub *h, const struct conn *c, const struct sock *k,
-                                     enum deferred_kind kind)
-{
-    return (struct deferred_item){
-        .conn = conn_index(&h->conns, c),
-        .conn_generation = c->generation,
-        .sock = k == NULL ? SOCK_NONE : sock_index(&h->sockets, k),
-        .sock_generation = k == NULL ? 0 : k->generation,
-        .kind = (uint8_t)kind,
-    };
-}
-
-void client_send_later(struct hub *h, struct conn *c, const void *bytes, uint32_t n_bytes,
-                       bool at_tail)
-{
-    struct deferred_item item = item_for(h, c, NULL, DEFERRED_SEND);
-
-    item.bytes = (uint8_t *)(uintptr_t)bytes;
-    item.n_bytes = n_bytes;
-    at_position(h, item, at_tail ? ring_tail(&h->ring) : h->last_append);
-}
-
-void clients_run_deferred(struct hub *h, uint64_t position)
-{
-    struct deferred_item *due;
-
-    while ((due = deferred_due(&h->deferred, position)) != NULL) {
-        run(h, due);
-        deferred_pop(&h->deferred);
-    }
 }
 
 uint32_t client_frame_text(uint8_t *out, const void *text, uint32_t n_bytes)
@@ -200,25 +125,26 @@ static struct session *open_session(struct hub *h, struct conn *c)
     return n;
 }
 
-bool client_open_socketio(struct hub *h, struct conn *c, char *handshake)
+/* A session with a sid, carried by `c`, and its open packet. */
+static struct session *open_engine(struct hub *h, struct conn *c, char *handshake, char *sid)
 {
     uint8_t id[SOCKET_ID_BYTES];
     uint8_t raw[EIO_SID_BYTES];
-    char sid[EIO_SID_CHARS];
     char packet[EIO_OPEN_MAX];
     uint8_t frame[EIO_OPEN_MAX + WS_HEADER_MAX];
     uint32_t host = h->region.header->host_id;
+    bool polls = (c->flags & CONN_VIRTUAL) != 0;
     struct session *n = open_session(h, c);
     uint32_t identity;
     uint32_t n_bytes;
 
     if (n == NULL)
-        return false;
+        return NULL;
     identity = session_claim(h->identities, SESSION_ENGINE, c->owner, 0, id);
     if (identity == SESSION_NONE) {
         session_free(&h->sockets, c->owner);
         c->owner = CONN_NONE;
-        return false;
+        return NULL;
     }
     n->identity = identity;
     n->handshake = handshake;
@@ -230,14 +156,70 @@ bool client_open_socketio(struct hub *h, struct conn *c, char *handshake)
     memcpy(raw + 6, id, sizeof id);
     base64url_encode(sid, raw, sizeof raw);
     c->kind = CONN_SOCKETIO;
-    conn_become(c, CONN_OPEN);
+    if (c->state == CONN_HTTP)
+        conn_become(c, CONN_OPEN);
     count_in(h, c);
-    n_bytes = eio_put_open(packet, slice_of(sid, sizeof sid), false, h->config->ping_interval_ms,
+    n_bytes = eio_put_open(packet, slice_of(sid, EIO_SID_CHARS),
+                           polls && h->config->transport_websocket, h->config->ping_interval_ms,
                            h->config->ping_timeout_ms, h->config->max_message_bytes);
     n_bytes = client_frame_text(frame, packet, n_bytes);
     client_send(h, c, frame, n_bytes, false);
     client_arm_timer(h, c);
-    return true;
+    return n;
+}
+
+bool client_open_socketio(struct hub *h, struct conn *c, char *handshake)
+{
+    char sid[EIO_SID_CHARS];
+
+    return open_engine(h, c, handshake, sid) != NULL;
+}
+
+struct session *client_open_polling(struct hub *h, struct conn *c, char *handshake, char *sid)
+{
+    uint32_t index = conn_open_virtual(&h->conns, &conn_cold(&h->conns, c)->peer);
+    struct conn *carrier;
+    struct session *n;
+
+    if (index == CONN_NONE)
+        return NULL;
+    carrier = conn_at(&h->conns, index);
+    carrier->outq = outq_new(h->outqs, index, h->now_ms);
+    carrier->flags |= c->flags & CONN_HAS_PLACE;
+    n = carrier->outq == NULL ? NULL : open_engine(h, carrier, handshake, sid);
+    if (n == NULL) {
+        carrier->flags &= (uint16_t)~CONN_HAS_PLACE; /* `c` keeps it */
+        client_gone(h, carrier, CLOSE_MEMORY);
+        return NULL;
+    }
+    c->flags &= (uint16_t)~CONN_HAS_PLACE;
+    return n;
+}
+
+void client_move(struct hub *h, struct session *n, struct conn *from, struct conn *to)
+{
+    assert(to->pending == 0 && to->outq == NULL && to->state == CONN_OPEN);
+    to->kind = from->kind;
+    to->owner = from->owner;
+    to->stamp = from->stamp; /* a sweep that is not through must neither repeat nor miss */
+    n->conn = conn_index(&h->conns, to);
+    for (uint32_t i = n->first_sock; i != SOCK_NONE; i = sock_at(&h->sockets, i)->next)
+        sock_move(&h->sockets, &h->rooms, sock_at(&h->sockets, i), n->conn);
+    deferred_move(&h->deferred, conn_index(&h->conns, from), from->generation, n->conn,
+                  to->generation);
+    input_move(h, from, to);
+    to->outq = from->outq;
+    from->outq = NULL;
+    outq_adopt(to->outq, n->conn, h->now_ms);
+    batch_on_writable(h->batch, to, h->now_ms); /* sends it, and lets an empty one go */
+    assert((from->flags & CONN_COUNTED) != 0 && (to->flags & CONN_COUNTED) == 0);
+    to->flags |= CONN_COUNTED;
+    from->flags &= (uint16_t)~CONN_COUNTED;
+    h->n_polling--;
+    store_places(h);
+    from->owner = CONN_NONE;
+    client_gone(h, from, CLOSE_TRANSPORT_CLOSE);
+    client_arm_timer(h, to);
 }
 
 bool client_open_echo(struct hub *h, struct conn *c)
@@ -251,54 +233,12 @@ bool client_open_echo(struct hub *h, struct conn *c)
     return true;
 }
 
-/* A socket with an identity of its own, PENDING. */
-static struct sock *open_sock(struct hub *h, struct session *n, uint16_t nsp, uint8_t section)
-{
-    uint32_t index = sock_new(&h->sockets);
-    uint8_t id[SOCKET_ID_BYTES];
-    struct sock *k;
-
-    if (index == SOCK_NONE)
-        return NULL;
-    k = sock_at(&h->sockets, index);
-    sock_become(k, SOCK_PENDING);
-    k->conn = n->conn;
-    k->nsp = nsp;
-    k->section = section;
-    k->identity = session_claim(h->identities, SESSION_SOCKET, index, nsp, id);
-    if (k->identity == SESSION_NONE) {
-        sock_free(&h->sockets, index);
-        return NULL;
-    }
-    session_link(&h->sockets, n, k);
-    return k;
-}
-
-static void hold_rooms(struct hub *h, struct sock *k, const struct slice *rooms, uint32_t n_rooms)
-{
-    struct conn *c = conn_at(&h->conns, k->conn);
-    struct slice nsp = namespace_name(&h->region, k->nsp);
-
-    for (uint32_t i = 0; i < n_rooms; i++) {
-        struct deferred_item item = item_for(h, c, k, DEFERRED_JOIN);
-
-        item.room = room_ref(&h->rooms, record_hash(h->region.header->hash_key, nsp, rooms[i]),
-                             k->nsp, rooms[i]);
-        if (item.room == ROOM_NONE) {
-            client_condemn(h, c, CLOSE_MEMORY, false);
-            return;
-        }
-        k->n_joins++;
-        at_position(h, item, ring_tail(&h->ring));
-    }
-}
-
 bool client_open_room(struct hub *h, struct conn *c, const struct slice *rooms, uint32_t n_rooms)
 {
     bool added;
     uint32_t nsp = namespace_intern(&h->region, slice_text("/ws"), UINT16_MAX, &added);
     struct session *n = nsp == NAMESPACE_NONE ? NULL : open_session(h, c);
-    struct sock *k = n == NULL ? NULL : open_sock(h, n, (uint16_t)nsp, UINT8_MAX);
+    struct sock *k = n == NULL ? NULL : client_sock_new(h, n, (uint16_t)nsp, UINT8_MAX);
 
     if (k == NULL) {
         if (n != NULL)
@@ -309,143 +249,17 @@ bool client_open_room(struct hub *h, struct conn *c, const struct slice *rooms, 
     c->kind = CONN_ROOM;
     conn_become(c, CONN_OPEN);
     count_in(h, c);
-    count_socket(h, k->nsp, 1);
+    client_count_socket(h, k->nsp, 1);
     k->first_room =
         room_ref(&h->rooms, record_hash(h->region.header->hash_key, slice_text("/ws"), rooms[0]),
                  k->nsp, rooms[0]);
     if (k->first_room == ROOM_NONE)
         client_condemn(h, c, CLOSE_MEMORY, false);
     sock_become(k, SOCK_ACTIVATING);
-    at_position(h, item_for(h, c, k, DEFERRED_ACTIVATE), ring_tail(&h->ring));
-    hold_rooms(h, k, rooms, n_rooms);
+    client_activate(h, k);
+    client_hold_rooms(h, k, rooms, n_rooms);
     client_arm_timer(h, c);
     return true;
-}
-
-/* --- namespaces --- */
-
-void client_socket_id(struct hub *h, const struct sock *k, char id[SOCKET_ID_CHARS])
-{
-    base64url_encode(id, h->region.sessions[k->identity].id, SOCKET_ID_BYTES);
-}
-
-struct sock *client_connect(struct hub *h, struct session *n, uint16_t nsp, uint8_t section,
-                            struct slice auth)
-{
-    struct sock *k = open_sock(h, n, nsp, section);
-    uint32_t index;
-
-    if (k == NULL)
-        return NULL;
-    index = sock_index(&h->sockets, k);
-    if (auth.n_bytes > 2) { /* `{}` is what none means */
-        h->sockets.auths[index] = malloc(auth.n_bytes + 1);
-        if (h->sockets.auths[index] != NULL) {
-            memcpy(h->sockets.auths[index], auth.bytes, auth.n_bytes);
-            h->sockets.auths[index][auth.n_bytes] = 0;
-        }
-    }
-    return k;
-}
-
-/* `4`, type, namespace and comma. A custom namespace keeps its comma even without a payload. */
-static uint32_t put_packet(char *out, enum sio_type type, struct slice nsp)
-{
-    return sio_put_header(out, type, 0, nsp, -1);
-}
-
-void client_accept(struct hub *h, struct sock *k, const struct slice *rooms, uint32_t n_rooms)
-{
-    struct conn *c = conn_at(&h->conns, k->conn);
-    struct session *n = session_at(&h->sockets, k->session);
-    struct slice nsp = namespace_name(&h->region, k->nsp);
-    struct deferred_item item = item_for(h, c, k, DEFERRED_ACTIVATE);
-    char packet[SIO_HEADER_MAX + NAME_BYTES_MAX + 64];
-    uint8_t frame[sizeof packet + WS_HEADER_MAX];
-    char id[SOCKET_ID_CHARS];
-    uint32_t at;
-
-    assert(k->state == SOCK_PENDING);
-    sock_become(k, SOCK_ACTIVATING);
-    n->connect_in_ms = 0;
-    count_socket(h, k->nsp, 1);
-    client_socket_id(h, k, id);
-    at = put_packet(packet, SIO_CONNECT, nsp);
-    memcpy(packet + at, "{\"sid\":\"", 8);
-    memcpy(packet + at + 8, id, sizeof id);
-    memcpy(packet + at + 8 + sizeof id, "\"}", 2);
-    at += 10 + (uint32_t)sizeof id;
-    item.bytes = frame;
-    item.n_bytes = client_frame_text(frame, packet, at);
-    at_position(h, item, ring_tail(&h->ring));
-    hold_rooms(h, k, rooms, n_rooms);
-}
-
-void client_send_connect_error(struct hub *h, struct conn *c, struct slice nsp,
-                               struct slice message, struct slice data)
-{
-    size_t max = SIO_HEADER_MAX + nsp.n_bytes + 6 * (size_t)message.n_bytes + data.n_bytes + 64;
-    uint8_t *frame = malloc(WS_HEADER_MAX + 2 * max);
-    char *packet;
-    uint32_t at;
-
-    if (frame == NULL) {
-        client_condemn(h, c, CLOSE_MEMORY, false);
-        return;
-    }
-    packet = (char *)frame + WS_HEADER_MAX + max;
-    at = put_packet(packet, SIO_CONNECT_ERROR, nsp);
-    memcpy(packet + at, "{\"message\":", 11);
-    at += 11;
-    at += json_put_string(packet + at, message);
-    if (data.bytes != NULL) {
-        memcpy(packet + at, ",\"data\":", 8);
-        memcpy(packet + at + 8, data.bytes, data.n_bytes);
-        at += 8 + data.n_bytes;
-    }
-    packet[at++] = '}';
-    at = client_frame_text(frame, packet, at);
-    client_send_later(h, c, frame, at, false);
-    free(frame);
-}
-
-static void drop_sock(struct hub *h, struct sock *k, enum close_reason reason)
-{
-    struct session *n = session_at(&h->sockets, k->session);
-    bool was_accepted = k->state == SOCK_ACTIVATING || k->state == SOCK_ACTIVE;
-
-    if (h->socket_gone != NULL)
-        h->socket_gone(h->socket_gone_context, k, reason);
-    if (was_accepted)
-        count_socket(h, k->nsp, -1);
-    sock_leave_all(&h->sockets, &h->rooms, k);
-    session_release(h->identities, k->identity);
-    session_unlink(&h->sockets, n, k);
-    sock_free(&h->sockets, sock_index(&h->sockets, k));
-}
-
-void client_refuse(struct hub *h, struct sock *k, struct slice message, struct slice data)
-{
-    struct conn *c = conn_at(&h->conns, k->conn);
-
-    assert(k->state == SOCK_PENDING);
-    client_send_connect_error(h, c, namespace_name(&h->region, k->nsp), message, data);
-    drop_sock(h, k, CLOSE_FORCED_CLOSE);
-}
-
-void client_leave(struct hub *h, struct sock *k, enum close_reason reason, bool tell)
-{
-    struct conn *c = conn_at(&h->conns, k->conn);
-
-    if (tell && c->kind == CONN_SOCKETIO) {
-        char packet[SIO_HEADER_MAX + NAME_BYTES_MAX];
-        uint8_t frame[sizeof packet + WS_HEADER_MAX];
-        uint32_t at = put_packet(packet, SIO_DISCONNECT, namespace_name(&h->region, k->nsp));
-
-        at = client_frame_text(frame, packet, at);
-        client_send_later(h, c, frame, at, false);
-    }
-    drop_sock(h, k, reason);
 }
 
 /* --- ends --- */
@@ -453,12 +267,16 @@ void client_leave(struct hub *h, struct sock *k, enum close_reason reason, bool 
 static void tear_down(struct hub *h, struct conn *c, enum close_reason reason)
 {
     inputs_drop(h, c);
+    exchange_drop(h, c);
     ws_in_reset(&conn_cold(&h->conns, c)->ws, inputs_contexts(h));
+    if (c->kind == CONN_GET || c->kind == CONN_POST || c->kind == CONN_PROBE)
+        polling_lost(h, c, reason);
     if (c->owner != CONN_NONE) {
         struct session *n = session_at(&h->sockets, c->owner);
 
-        while (n->first_sock != SOCK_NONE)
-            drop_sock(h, sock_at(&h->sockets, n->first_sock), reason);
+        client_drop_socks(h, n, reason);
+        if ((c->flags & CONN_VIRTUAL) != 0)
+            polling_detach(h, c);
         if (n->identity != SESSION_NONE)
             session_release(h->identities, n->identity);
         session_free(&h->sockets, c->owner);
@@ -476,6 +294,17 @@ static bool keeps_queue(enum close_reason reason)
            reason == CLOSE_FORCED_SERVER_CLOSE || reason == CLOSE_SERVER_SHUTTING_DOWN;
 }
 
+/* A client that polls stays until it has been told, and counts for so long. */
+static void end_virtual(struct hub *h, struct conn *c, enum close_reason reason)
+{
+    client_drop_socks(h, session_at(&h->sockets, c->owner), reason);
+    conn_become(c, CONN_CLOSING);
+    c->close_reason = (uint8_t)reason;
+    inputs_drop(h, c);
+    if (polling_end(h, c, reason))
+        client_gone(h, c, reason);
+}
+
 void client_end(struct hub *h, struct conn *c, enum close_reason reason, uint16_t code,
                 const char *why)
 {
@@ -485,6 +314,10 @@ void client_end(struct hub *h, struct conn *c, enum close_reason reason, uint16_
 
     if (c->state != CONN_OPEN && c->state != CONN_HTTP)
         return;
+    if ((c->flags & CONN_VIRTUAL) != 0) {
+        end_virtual(h, c, reason);
+        return;
+    }
     tear_down(h, c, reason);
     conn_become(c, CONN_CLOSING);
     c->flags = (uint16_t)((c->flags & ~(CONN_PAUSED | CONN_RETRY)) | CONN_END_WHEN_SENT);
@@ -547,71 +380,9 @@ void client_lagged(struct hub *h, struct conn *c)
 {
     if (h->config->slow_consumer == SLOW_DROP && c->outq != NULL && c->state == CONN_OPEN) {
         count_add(h->row, COUNT_SLOW_DROP, 1 + outq_drop(h->outqs, c->outq));
+        recovery_lagged(h, c);
         return;
     }
     count_add(h->row, COUNT_SLOW_CLOSE, 1);
     client_end(h, c, CLOSE_SLOW_CONSUMER, WS_CLOSE_TRY_LATER, "too slow");
-}
-
-/* --- rooms --- */
-
-enum join_result client_join(struct hub *h, struct sock *k, const struct slice *rooms,
-                             uint32_t n_rooms, uint32_t max_rooms)
-{
-    struct slice nsp = namespace_name(&h->region, k->nsp);
-    uint32_t n_new = 0;
-
-    for (uint32_t i = 0; i < n_rooms; i++) {
-        uint32_t room = room_find(&h->rooms, record_hash(h->region.header->hash_key, nsp, rooms[i]),
-                                  k->nsp, rooms[i]);
-
-        n_new += room == ROOM_NONE || !sock_in_room(k, room);
-    }
-    if ((uint32_t)k->n_rooms + k->n_joins + n_new > max_rooms)
-        return JOIN_LIMIT;
-    if (!deferred_room(&h->deferred, n_rooms + 1)) /* and one for the answer */
-        return JOIN_FULL;
-    hold_rooms(h, k, rooms, n_rooms);
-    return JOIN_OK;
-}
-
-enum join_result client_leave_rooms(struct hub *h, struct sock *k, const struct slice *rooms,
-                                    uint32_t n_rooms)
-{
-    struct conn *c = conn_at(&h->conns, k->conn);
-    struct slice nsp = namespace_name(&h->region, k->nsp);
-
-    if (!deferred_room(&h->deferred, n_rooms + 1))
-        return JOIN_FULL;
-    for (uint32_t i = 0; i < n_rooms; i++) {
-        struct deferred_item item = item_for(h, c, k, DEFERRED_LEAVE);
-
-        item.room = room_find(&h->rooms, record_hash(h->region.header->hash_key, nsp, rooms[i]),
-                              k->nsp, rooms[i]);
-        if (item.room == ROOM_NONE)
-            continue;
-        room_at(&h->rooms, item.room)->refs++; /* until it has been carried out */
-        at_position(h, item, ring_tail(&h->ring));
-    }
-    return JOIN_OK;
-}
-
-bool client_in_room(struct hub *h, const struct sock *k, uint32_t room)
-{
-    if (room == ROOM_NONE)
-        return false;
-    if (sock_in_room(k, room))
-        return true;
-    if (k->n_joins == 0)
-        return false;
-    /* `join` and `publish` in one breath: the join is in order before whatever is appended now */
-    for (uint32_t i = 0; i < h->deferred.n; i++) {
-        const struct deferred_item *item =
-            &h->deferred.items[(h->deferred.head + i) % h->deferred.max];
-
-        if (item->kind == DEFERRED_JOIN && item->room == room &&
-            item->sock == sock_index(&h->sockets, k) && item->sock_generation == k->generation)
-            return true;
-    }
-    return false;
 }

@@ -7,9 +7,20 @@
 
 #include "session/hub.h"
 
+#define CLIENT_CONNECT_MAX 448 /* bytes of a CONNECT packet with its frame header */
+
 /* A WebSocket that speaks Engine.IO: makes its session and sends the open packet. Takes over `handshake` (handshake_keep) if it succeeds. False: tables
  * are full; nothing happened. */
 MUST_USE bool client_open_socketio(struct hub *h, struct conn *c, char *handshake);
+
+/* A client that polls: makes its virtual connection and its session, whose open packet is the first thing in the queue. `c` is the connection of its
+ * first request; the client takes over its place. `sid` gets EIO_SID_CHARS. NULL: tables are full; nothing happened. */
+MUST_USE struct session *client_open_polling(struct hub *h, struct conn *c, char *handshake,
+                                             char *sid);
+
+/* An upgrade: the session and all its sockets are carried by `to`, a WebSocket with nothing queued, from here on. `from` is its virtual connection, which
+ * ends. Nothing is lost, repeated or out of order: the queue moves, and so do the places in rooms. */
+void client_move(struct hub *h, struct session *n, struct conn *from, struct conn *to);
 
 /* A plain WebSocket in these rooms of /ws; frames go to the first. */
 MUST_USE bool client_open_room(struct hub *h, struct conn *c, const struct slice *rooms,
@@ -21,6 +32,11 @@ MUST_USE bool client_open_echo(struct hub *h, struct conn *c);
 /* A CONNECT for a namespace that exists: the socket, PENDING. NULL: tables are full. `auth` is copied. */
 MUST_USE struct sock *client_connect(struct hub *h, struct session *n, uint16_t nsp,
                                      uint8_t section, struct slice auth);
+
+/* A socket that came back with its identity: ACTIVE from here on, in no room yet. Between two records only. NULL: the table is full; nothing happened. */
+MUST_USE struct sock *client_restore(struct hub *h, struct session *n, uint16_t nsp,
+                                     uint8_t section, uint32_t identity, struct slice auth);
+void client_send_connect(struct hub *h, struct sock *k);
 
 /* The answer to a PENDING socket. `rooms`: joined before anything else reaches it. */
 void client_accept(struct hub *h, struct sock *k, const struct slice *rooms, uint32_t n_rooms);

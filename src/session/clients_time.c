@@ -7,13 +7,16 @@
 
 #include "session/clients.h"
 #include "session/input.h"
+#include "session/polling.h"
+#include "session/recovery.h"
 #include "shm/atomic.h"
 
 #define RECHECK_MS 1000
 
+/* Has it a full socket? One that polls has none: its timeout runs from when the ping was queued, as in engine.io. */
 static bool is_blocked(const struct conn *c)
 {
-    return c->outq != NULL;
+    return c->outq != NULL && (c->flags & CONN_VIRTUAL) == 0;
 }
 
 static void send_ping(struct hub *h, struct conn *c, struct session *n)
@@ -96,6 +99,7 @@ void client_arm_timer(struct hub *h, struct conn *c)
         at = n->deadline_ms == 0 ? h->now_ms + RECHECK_MS : n->deadline_ms;
         if (n->connect_in_ms != 0)
             at = sooner(at, n->opened_ms + n->connect_in_ms);
+        at = sooner(at, polling_deadline(h, n));
     }
     at = sooner(at, input_deadline(h, c));
     wheel_arm(&h->conns.wheel, conn_index(&h->conns, c), at);
@@ -103,6 +107,10 @@ void client_arm_timer(struct hub *h, struct conn *c)
 
 static void on_open_timer(struct hub *h, struct conn *c)
 {
+    if (c->kind == CONN_PROBE) { /* no `5` within upgrade_timeout: the session goes on polling */
+        client_end(h, c, CLOSE_TRANSPORT_CLOSE, WS_CLOSE_NO_STATUS, NULL);
+        return;
+    }
     if (h->now_ms >= input_deadline(h, c)) {
         client_end(h, c, CLOSE_MESSAGE_TIMEOUT, WS_CLOSE_POLICY,
                    "a message was begun and not finished in time (message_timeout)");
@@ -117,6 +125,7 @@ static void on_open_timer(struct hub *h, struct conn *c)
         }
         if (!heartbeat_due(h, c, n))
             return;
+        polling_on_timer(h, n);
     }
     if (c->state == CONN_OPEN)
         client_arm_timer(h, c);
@@ -154,7 +163,7 @@ static void check_queue(struct hub *h, struct outq *q)
     if (outq_bytes(q) > h->config->outq_bytes_max ||
         (soft_since != 0 && h->now_ms - soft_since >= h->config->ping_timeout_ms))
         client_condemn(h, c, CLOSE_SLOW_CONSUMER, false);
-    else if (h->now_ms - outq_progress_ms(q) >= patience_ms)
+    else if (is_blocked(c) && h->now_ms - outq_progress_ms(q) >= patience_ms)
         client_condemn(h, c, CLOSE_PING_TIMEOUT,
                        false); /* not even a ping could be handed to the kernel */
 }
@@ -179,9 +188,10 @@ void clients_check_queues(struct hub *h)
         c = conn_at(&h->conns, outq_conn(largest));
         n_dropped = outq_drop(h->outqs, largest);
         if (c->state == CONN_OPEN && h->config->slow_consumer == SLOW_DROP &&
-            outq_bytes(largest) == 0)
+            outq_bytes(largest) == 0) {
             count_add(h->row, COUNT_SLOW_DROP, n_dropped);
-        else if (c->state == CONN_OPEN && outq_bytes(largest) == 0)
+            recovery_lagged(h, c);
+        } else if (c->state == CONN_OPEN && outq_bytes(largest) == 0)
             client_lagged(h, c);
         else
             client_gone(

@@ -43,6 +43,19 @@ bool deferred_push(struct deferred *d, const struct deferred_item *item)
     return true;
 }
 
+void deferred_move(struct deferred *d, uint32_t from, uint32_t from_generation, uint32_t to,
+                   uint32_t to_generation)
+{
+    for (uint32_t i = 0; i < d->n; i++) {
+        struct deferred_item *item = &d->items[(d->head + i) % d->max];
+
+        if (item->conn == from && item->conn_generation == from_generation) {
+            item->conn = to;
+            item->conn_generation = to_generation;
+        }
+    }
+}
+
 struct deferred_item *deferred_due(struct deferred *d, uint64_t position)
 {
     struct deferred_item *first = &d->items[d->head];

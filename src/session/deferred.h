@@ -44,6 +44,10 @@ bool deferred_room(const struct deferred *d, uint32_t n);
  * its connection, which the caller ends. */
 MUST_USE bool deferred_push(struct deferred *d, const struct deferred_item *item);
 
+/* What is due for one connection goes to another instead. */
+void deferred_move(struct deferred *d, uint32_t from, uint32_t from_generation, uint32_t to,
+                   uint32_t to_generation);
+
 /* The first item that is due when everything before `position` has been taken in; NULL: none.
  * Valid until deferred_pop, which takes it off and frees its bytes; nothing may be pushed between. */
 struct deferred_item *deferred_due(struct deferred *d, uint64_t position);

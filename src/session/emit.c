@@ -19,6 +19,11 @@ static struct record_spec spec_of(const struct emit *to)
     spec.header.kind = RECORD_BROADCAST;
     spec.header.origin = ORIGIN_LOCAL;
     spec.header.flags = to->flags;
+    if ((to->flags & RECORD_WANTS_ACK) != 0) {
+        spec.header.id = to->ack_id;
+        spec.header.detail = to->timeout_ms;
+        spec.header.targets = to->targets;
+    }
     return spec;
 }
 
@@ -54,13 +59,15 @@ enum ring_result emit_event(struct hub *h, const struct emit *to, struct slice h
     if (text == NULL || n_attachments > SIO_ATTACHMENTS_MAX)
         return RING_TOO_BIG;
     at = sio_put_header(text, n_attachments > 0 ? SIO_BINARY_EVENT : SIO_EVENT, n_attachments,
-                        to->nsp, -1);
+                        to->nsp, (to->flags & RECORD_WANTS_ACK) != 0 ? (double)to->ack_id : -1);
     spec.event_at = at;
     memcpy(text + at, head.bytes, head.n_bytes);
     at += head.n_bytes;
     if (tail.n_bytes > 0)
         memcpy(text + at, tail.bytes, tail.n_bytes);
     at += tail.n_bytes;
+    while (at > spec.event_at && text[at - 1] != ']')
+        at--; /* white space that a client left behind its array: an offset goes before the bracket */
     parts[0] = (struct record_part){ .payload = slice_of(text, at), .opcode = WS_TEXT };
     for (uint32_t i = 0; i < n_attachments; i++)
         parts[1 + i] = (struct record_part){ .payload = attachments[i], .opcode = WS_BINARY };

@@ -10,7 +10,11 @@ struct emit {
     uint32_t n_rooms;
     const struct slice *except;
     uint32_t n_except;
-    uint8_t flags; /* RECORD_LOCAL, RECORD_VOLATILE, RECORD_NO_COMPRESS */
+    uint8_t
+        flags; /* RECORD_LOCAL, RECORD_VOLATILE, RECORD_NO_COMPRESS; RECORD_WANTS_ACK: with the rest */
+    uint64_t ack_id;     /* what clients answer with */
+    uint32_t timeout_ms; /* how long their answers are taken */
+    uint64_t targets;    /* workers that tell how many they asked */
 };
 
 /* A Socket.IO event: `head` and `tail` together are the JSON array (tail may be empty), so that "[" can be put before the rest of another array. */

@@ -9,8 +9,11 @@
 
 #include "session/acks.h"
 #include "session/clients.h"
+#include "session/ends.h"
+#include "session/polling.h"
 #include "session/publish.h"
 #include "session/query.h"
+#include "session/recovery.h"
 #include "shm/atomic.h"
 
 #define MEMBERS_PER_WALK 16384 /* pieces chained in one turn, besides what is sent */
@@ -47,12 +50,21 @@ static void deliver(struct hub *h, const struct record_view *view, uint64_t posi
 
     if (c->state != CONN_OPEN)
         return;
-    if ((view->header->flags & RECORD_VOLATILE) != 0 && c->outq != NULL)
+    if ((view->header->flags & RECORD_VOLATILE) != 0 && c->outq != NULL &&
+        ((c->flags & CONN_VIRTUAL) == 0 || !polling_writable(h, c)))
         return; /* its transport cannot write right now */
     if ((view->header->flags & RECORD_WANTS_ACK) != 0)
         acks_expect(h->acks, view->header->id, m.sock, sock_at(&h->sockets, m.sock)->generation);
     if (batch_record(h->batch, c, &record, (const uint8_t *)view->frames.bytes) != OUTQ_OK)
         client_condemn(h, c, CLOSE_SLOW_CONSUMER, false);
+}
+
+/* All of them have been asked. Who issued it waits for the workers that it named, and for no others. */
+static void tell_count(struct hub *h, const struct record_view *view)
+{
+    if ((view->header->targets >> h->region.self & 1) != 0)
+        query_reply_count(h, view, acks_count(h->acks, view->header->id));
+    acks_asked(h->acks, view->header->id);
 }
 
 /* Goes on with the broadcast in hand. False: the budget is used up before its members are. */
@@ -63,7 +75,7 @@ static bool sweep(struct hub *h, struct fanout *f, uint32_t *budget)
     while (*budget > 0) {
         if (!select_next(h, &f->sweep, &m)) {
             if ((f->sweep.view.header->flags & RECORD_WANTS_ACK) != 0)
-                query_reply_count(h, &f->sweep.view, acks_count(h->acks, f->sweep.view.header->id));
+                tell_count(h, &f->sweep.view);
             select_close(h, &f->sweep);
             h->walked = f->end;
             return true;
@@ -98,6 +110,12 @@ static void for_selected(struct hub *h, const struct record_view *view,
     }
 }
 
+/* Where the record in hand ends. */
+static uint64_t record_end(const struct hub *h, const struct record_view *view)
+{
+    return h->walked + (view->header->n_bytes + RING_UNIT_BYTES - 1) / RING_UNIT_BYTES;
+}
+
 static void apply_join(struct hub *h, struct sock *k, const struct record_view *view)
 {
     struct record_names it = record_names_open(view, RECORD_ARGS);
@@ -107,8 +125,9 @@ static void apply_join(struct hub *h, struct sock *k, const struct record_view *
     while (record_names_next(&it, &name, &hash)) {
         uint32_t room = room_ref(&h->rooms, hash, k->nsp, name);
 
-        if (room != ROOM_NONE)
-            (void)sock_enter(&h->sockets, &h->rooms, k, room); /* false: already in it */
+        if (room != ROOM_NONE &&
+            sock_enter(&h->sockets, &h->rooms, k, room)) /* false: already in it */
+            recovery_entered(h, k, name, h->walked, record_end(h, view));
     }
 }
 
@@ -121,8 +140,8 @@ static void apply_leave(struct hub *h, struct sock *k, const struct record_view 
     while (record_names_next(&it, &name, &hash)) {
         uint32_t room = room_find(&h->rooms, hash, k->nsp, name);
 
-        if (room != ROOM_NONE)
-            (void)sock_leave(&h->sockets, &h->rooms, k, room); /* false: not in it */
+        if (room != ROOM_NONE && sock_leave(&h->sockets, &h->rooms, k, room)) /* false: not in it */
+            recovery_left(h, k, name, record_end(h, view));
     }
 }
 
@@ -131,6 +150,10 @@ static void apply_disconnect(struct hub *h, struct sock *k, const struct record_
     struct conn *c = conn_at(&h->conns, k->conn);
     struct session *n = session_at(&h->sockets, k->session);
 
+    if ((view->header->flags & RECORD_LOST) != 0) {
+        client_condemn(h, c, CLOSE_TRANSPORT_CLOSE, false); /* its client is back elsewhere */
+        return;
+    }
     if (c->kind == CONN_ROOM) { /* a plain client is its only socket */
         client_end(h, c, CLOSE_SERVER_NAMESPACE_DISCONNECT, WS_CLOSE_NORMAL,
                    "disconnected by the server");
@@ -143,7 +166,7 @@ static void apply_disconnect(struct hub *h, struct sock *k, const struct record_
     while (n->first_sock != SOCK_NONE)
         client_leave(h, sock_at(&h->sockets, n->first_sock), CLOSE_SERVER_NAMESPACE_DISCONNECT,
                      true);
-    client_end(h, c, CLOSE_SERVER_NAMESPACE_DISCONNECT, WS_CLOSE_NO_STATUS, NULL);
+    client_end_later(h, c);
 }
 
 /* --- the walk --- */
@@ -168,11 +191,17 @@ static void process(struct hub *h, struct fanout *f, const struct record_view *v
         if ((header->targets >> h->region.self & 1) != 0)
             query_answer(h, view);
         break;
-    case RECORD_VOID:
     case RECORD_SERVER_EMIT:
     case RECORD_ACK:
     case RECORD_REPLY:
-    case RECORD_GONE:
+        if ((header->targets >> h->region.self & 1) != 0 && h->record_for_apps != NULL)
+            h->record_for_apps(h->apps_context, view);
+        break;
+    case RECORD_GONE: /* whoever waits for it, also who was not serving yet when it was told */
+        if (h->record_for_apps != NULL)
+            h->record_for_apps(h->apps_context, view);
+        break;
+    case RECORD_VOID:
     case RECORD_NAMESPACE:
     case RECORD_KINDS: break;
     }
@@ -186,6 +215,7 @@ bool fanout_walk(struct hub *h, struct fanout *f)
 
     if (f->sweep.open && !sweep(h, f, &budget))
         return false;
+    recovery_run(h); /* between two records: here who has come back joins its rooms */
     while (n_records < WORKER_RECORDS_PER_TURN && budget > 0) {
         struct record_view view;
         const uint8_t *record;

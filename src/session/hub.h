@@ -27,6 +27,12 @@ struct condemned {
 struct acks;
 struct replies;
 struct inputs;
+struct ends;
+struct poll;
+struct gzip;
+struct recovery;
+struct recoverables;
+struct session;
 
 struct hub {
     const struct config *config;
@@ -46,10 +52,22 @@ struct hub {
     struct acks *acks;       /* broadcasts that local clients may acknowledge */
     struct replies *replies; /* records that wait for room in the ring */
     struct inputs *inputs;   /* half-received messages */
+    struct ends *ends;       /* connections that a disconnect is to close */
+    struct recoverables *recoverables; /* NULL: recovery is off */
+    struct recovery *recovery;         /* clients that are coming back; NULL: recovery is off */
     struct condemned
         *condemned; /* [2 * conns.max]: CONN_CONDEMNED; burying one may condemn it anew */
     uint32_t n_condemned;
     uint32_t *selected; /* [socks_max]: scratch of fanout.c */
+    struct poll *polls; /* [sessions_max]: of sessions that poll (polling.c) */
+    char *body;         /* polling.c: an answer's body */
+    uint32_t body_bytes;
+    struct gzip *gzip; /* http_compression; NULL: off */
+    char *zipped;      /* polling.c: a body compressed */
+    uint32_t zipped_bytes;
+    uint32_t *retry; /* [conns.max]: connections whose input is to be looked at in the next turn; CONN_RETRY */
+    uint32_t *retrying; /* [conns.max]: those of this turn */
+    uint32_t n_retry;
 
     char *scratch; /* emit.c: a packet's text before it is appended; grows to the longest */
     uint64_t scratch_bytes;
@@ -63,15 +81,30 @@ struct hub {
     uint64_t last_append; /* the end of this worker's last own record */
     uint32_t stamp;       /* of the record in hand */
     uint32_t n_clients;   /* connections that count */
+    uint32_t n_polling;   /* of them those that poll */
+    uint64_t n_polled;    /* records that went out in polling bodies */
     uint32_t n_settled;   /* placed connections that need their place no more, in this generation */
     uint64_t rescued_at;  /* tail when held records were last saved from being overwritten */
-    /* the application is told when a socket that it accepted has left; never from within dispatch of that socket's own event */
-    void (*socket_gone)(void *context, struct sock *k, enum close_reason reason);
-    void *socket_gone_context;
+    /* The layer above, if there is one. A socket ends: called twice, in its rooms still, and when it has `left` them. It may disconnect others from within. */
+    void (*socket_gone)(void *context, struct sock *k, enum close_reason reason, bool left);
+    /* A record that is for this worker's applications: acknowledgement, reply, server-side emit; and the end of any worker. */
+    void (*record_for_apps)(void *context, const struct record_view *view);
+    struct slice (*socket_data)(void *context, const struct sock *k); /* JSON; absent: {} */
+    /* A socket is back, in its rooms, its CONNECT packet sent; and a CONNECT that is like any other after all. */
+    void (*socket_recovered)(void *context, struct sock *k);
+    void (*connect_anew)(void *context, struct session *n, uint16_t nsp, uint8_t section,
+                         struct slice auth);
+    void *apps_context; /* of all of these */
     bool draining;
     bool ending; /* the master is gone */
 };
 
 uint64_t hub_random(struct hub *h);
+
+/* The connection's input waits for something of ours: it is looked at again in the next turn. */
+void hub_retry_later(struct hub *h, struct conn *c);
+
+/* TCP sockets that are not part of a client (max_pending bounds them). Each polling client is allowed three: its GET, its POST, its probing WebSocket. */
+uint32_t hub_pending(const struct hub *h);
 
 #endif

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "proto/http.h"
+#include "session/clients.h"
 #include "shm/atomic.h"
 
 #define MESSAGE_FIRST 2048
@@ -374,6 +375,22 @@ void input_event_done(struct hub *h, struct conn *c)
     input_put(h, c);
 }
 
+enum input_result input_keep_rest(struct hub *h, struct conn *c, struct slice rest)
+{
+    struct conn_input *in = input_get(h, c);
+
+    if (in == NULL)
+        return INPUT_NO_MEMORY;
+    assert(in->rest == NULL && rest.n_bytes > 0);
+    in->rest = malloc(rest.n_bytes);
+    if (in->rest == NULL)
+        return INPUT_NO_MEMORY;
+    memcpy(in->rest, rest.bytes, rest.n_bytes);
+    in->n_rest = rest.n_bytes;
+    charge(h, in, rest.n_bytes);
+    return INPUT_MORE;
+}
+
 enum input_result input_stall(struct hub *h, struct conn *c, const struct message *message,
                               struct slice rest)
 {
@@ -387,14 +404,8 @@ enum input_result input_stall(struct hub *h, struct conn *c, const struct messag
             return INPUT_NO_MEMORY;
         in->opcode = message->opcode;
     }
-    if (rest.n_bytes > 0) {
-        in->rest = malloc(rest.n_bytes);
-        if (in->rest == NULL)
-            return INPUT_NO_MEMORY;
-        memcpy(in->rest, rest.bytes, rest.n_bytes);
-        in->n_rest = rest.n_bytes;
-        charge(h, in, rest.n_bytes);
-    }
+    if (rest.n_bytes > 0 && input_keep_rest(h, c, rest) != INPUT_MORE)
+        return INPUT_NO_MEMORY;
     in->stalled = true;
     in->started_ms = 0; /* it waits for us, not for its sender */
     conn_pause(c);
@@ -425,6 +436,59 @@ struct slice input_unstall(struct hub *h, struct conn *c)
     in->n_rest = 0;
     input_done(h, c);
     return rest;
+}
+
+enum input_result input_add_body(struct hub *h, struct conn *c, struct slice piece, uint32_t limit)
+{
+    struct conn_input *in = input_get(h, c);
+
+    if (in == NULL)
+        return INPUT_NO_MEMORY;
+    if (piece.n_bytes > limit - in->n_message)
+        return INPUT_TOO_BIG;
+    return append(h, in, piece, limit) ? INPUT_MORE : INPUT_NO_MEMORY;
+}
+
+struct slice input_body(const struct hub *h, const struct conn *c)
+{
+    const struct conn_input *in = input_of(h, c);
+
+    return in == NULL || in->n_message == 0 ? slice_text("") : slice_of(in->message, in->n_message);
+}
+
+void input_move(struct hub *h, struct conn *from, struct conn *to)
+{
+    struct conn_input *in = input_of(h, from);
+    struct conn_input *out;
+
+    if (in == NULL)
+        return;
+    assert(in->message == NULL && in->rest == NULL && !in->stalled); /* a virtual connection reads nothing */
+    out = input_get(h, to);
+    if (out == NULL) {
+        client_condemn(h, to, CLOSE_MEMORY, false);
+        inputs_drop(h, from);
+        return;
+    }
+    assert(out->packet == NULL);
+    out->packet = in->packet;
+    out->n_packet = in->n_packet;
+    out->n_expected = in->n_expected;
+    out->n_attached = in->n_attached;
+    out->event_bytes = in->event_bytes;
+    memcpy(out->attachments, in->attachments, sizeof in->attachments);
+    if (out->started_ms == 0)
+        out->started_ms = in->started_ms;
+    charge(h, out, in->event_bytes);
+    discharge(h, in, in->event_bytes);
+    in->packet = NULL;
+    in->n_packet = 0;
+    in->n_expected = 0;
+    in->n_attached = 0;
+    in->event_bytes = 0;
+    in->busy = false;
+    input_put(h, from);
+    input_put(h, to);
 }
 
 uint64_t input_deadline(struct hub *h, struct conn *c)

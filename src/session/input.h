@@ -58,11 +58,21 @@ void input_event_done(struct hub *h, struct conn *c);
  * message as it was; input_rest: takes the bytes behind it (the caller frees them). INPUT_NO_MEMORY: the caller ends the connection. */
 MUST_USE enum input_result input_stall(struct hub *h, struct conn *c, const struct message *message,
                                        struct slice rest);
+/* Only the bytes behind what is kept already (a POST's body). */
+MUST_USE enum input_result input_keep_rest(struct hub *h, struct conn *c, struct slice rest);
 bool input_stalled(const struct hub *h, const struct conn *c, struct message *out);
 struct slice input_unstall(struct hub *h, struct conn *c);
 
 /* When something incomplete has waited too long (message_timeout); UINT64_MAX: nothing is incomplete. */
 uint64_t input_deadline(struct hub *h, struct conn *c);
+
+/* A body (of a POST): adds to it, at most `limit` bytes in all (INPUT_TOO_BIG), and what there is of it. */
+MUST_USE enum input_result input_add_body(struct hub *h, struct conn *c, struct slice piece,
+                                          uint32_t limit);
+struct slice input_body(const struct hub *h, const struct conn *c);
+
+/* An event whose attachments are to come goes on with another connection: what is left of `from`'s input. `to` has no event under way. */
+void input_move(struct hub *h, struct conn *from, struct conn *to);
 
 /* Forgets everything of a connection that ends. */
 void inputs_drop(struct hub *h, struct conn *c);

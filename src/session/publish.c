@@ -84,6 +84,7 @@ static enum ring_result append(struct hub *h, const struct record_spec *spec, co
         memcpy(out, ready, n_bytes);
     else
         record_write(out, spec, h->region.header->hash_key);
+    record_stamp(out, at);
     valid = record_view(&view, out, n_bytes);
     ring_commit(&h->ring, at, n_bytes);
     assert(valid);
@@ -99,6 +100,8 @@ static uint32_t prepare(struct hub *h, struct record_spec *spec)
     spec->header.slot = (uint8_t)h->region.self;
     spec->header.generation = shm_load_u32(&h->slot->generation);
     spec->header.time_us = h->now_us;
+    if (h->config->recovery_ms > 0)
+        record_ask_offset(spec, h->region.header->epoch);
     return record_size(spec);
 }
 

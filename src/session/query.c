@@ -100,7 +100,9 @@ static void add_socket(struct reply_builder *b, const struct sock *k)
     const struct session *n = session_at(&h->sockets, k->session);
     const char *auth = h->sockets.auths[sock_index(&h->sockets, k)];
     struct slice auth_json = auth == NULL ? (struct slice){ NULL, 0 } : slice_text(auth);
-    uint32_t max = 256 + handshake_json_max(n->handshake, auth_json);
+    struct slice data =
+        h->socket_data == NULL ? (struct slice){ NULL, 0 } : h->socket_data(h->apps_context, k);
+    uint32_t max = 256 + handshake_json_max(n->handshake, auth_json) + data.n_bytes;
     char *to;
 
     for (uint32_t i = 0; i < k->n_rooms; i++)
@@ -122,8 +124,14 @@ static void add_socket(struct reply_builder *b, const struct sock *k)
         *to++ = ',';
         to += json_put_string(to, room_name(room_at(&h->rooms, k->rooms[i].room)));
     }
-    memcpy(to, "],\"data\":{}}", 12);
-    took(b, to + 12);
+    memcpy(to, "],\"data\":", 9);
+    to += 9;
+    if (data.bytes == NULL)
+        data = slice_text("{}");
+    memcpy(to, data.bytes, data.n_bytes);
+    to += data.n_bytes;
+    *to++ = '}';
+    took(b, to);
 }
 
 static void add_room(struct reply_builder *b, const struct room *r)

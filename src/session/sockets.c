@@ -70,6 +70,7 @@ void session_free(struct sockets *s, uint32_t index)
     assert(n->first_sock == SOCK_NONE);
     free(n->handshake);
     n->handshake = NULL;
+    n->generation++; /* handles that are still about end here */
     n->_next_free = s->free_session;
     s->free_session = index;
     s->n_sessions--;
@@ -113,8 +114,12 @@ void sock_free(struct sockets *s, uint32_t index)
 
 void session_link(struct sockets *s, struct session *n, struct sock *k)
 {
-    k->next = n->first_sock;
-    n->first_sock = sock_index(s, k);
+    uint32_t *link = &n->first_sock;
+
+    while (*link != SOCK_NONE) /* behind the others: they are told of an end in the order in which they came */
+        link = &s->socks[*link].next;
+    *link = sock_index(s, k);
+    k->next = SOCK_NONE;
     k->session = session_index(s, n);
     n->n_socks++;
 }
@@ -215,6 +220,15 @@ bool sock_enter_namespace(struct sockets *s, struct rooms *rs, struct sock *k, u
     }
     s->everyone[k->nsp] = room;
     return true;
+}
+
+void sock_move(struct sockets *s, struct rooms *rs, struct sock *k, uint32_t conn)
+{
+    k->conn = conn;
+    for (uint32_t i = 0; i < k->n_rooms; i++)
+        rs->rooms[k->rooms[i].room].members[k->rooms[i].at].conn = conn;
+    if (k->state == SOCK_ACTIVE)
+        rs->rooms[s->everyone[k->nsp]].members[k->everyone_at].conn = conn;
 }
 
 void sock_leave_all(struct sockets *s, struct rooms *rs, struct sock *k)

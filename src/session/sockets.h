@@ -34,11 +34,12 @@ struct sock {
     struct membership *rooms;
     uint16_t n_rooms;
     uint16_t rooms_max;
-    uint16_t nsp;     /* index in the host's table */
-    uint16_t n_joins; /* joins under way */
-    uint8_t state;    /* enum sock_state */
-    uint8_t section;  /* index in config.namespaces; UINT8_MAX: /ws */
-    uint16_t _reserved;
+    uint16_t nsp;        /* index in the host's table */
+    uint16_t n_joins;    /* joins under way */
+    uint8_t state;       /* enum sock_state */
+    uint8_t section;     /* index in config.namespaces; UINT8_MAX: /ws */
+    uint8_t recoverable; /* has what recovery.c keeps of it in shared memory, or is about to */
+    uint8_t recovered;   /* came back at the beginning of this connection */
     uint32_t
         first_room; /* plain: where its frames are published (a reference is held); ROOM_NONE */
 };
@@ -119,6 +120,8 @@ bool sock_in_room(const struct sock *k, uint32_t room);
 /* Enters and leaves the room of its namespace as a whole. */
 MUST_USE bool sock_enter_namespace(struct sockets *s, struct rooms *rs, struct sock *k,
                                    uint64_t hash);
+/* It is carried by another connection from here on. */
+void sock_move(struct sockets *s, struct rooms *rs, struct sock *k, uint32_t conn);
 void sock_leave_all(struct sockets *s, struct rooms *rs, struct sock *k);
 
 #endif

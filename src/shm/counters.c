@@ -47,6 +47,23 @@ const char *close_reason_name(enum close_reason reason)
     return names[reason];
 }
 
+static_assert(RECOVERY_RESULTS <= COUNT_RECOVERY_LAST - COUNT_RECOVERY_FIRST + 1,
+              "a counter for each result");
+
+const char *recovery_result_name(enum recovery_result result)
+{
+    static const char *const names[RECOVERY_RESULTS] = {
+        [RECOVERY_RECOVERED] = "recovered",       [RECOVERY_UNKNOWN_PID] = "unknown_pid",
+        [RECOVERY_EXPIRED] = "expired",           [RECOVERY_UNKNOWN_OFFSET] = "unknown_offset",
+        [RECOVERY_OVERRUN] = "overrun",           [RECOVERY_OTHER_HOST] = "other_host",
+        [RECOVERY_DISCONNECTED] = "disconnected", [RECOVERY_BUSY] = "busy",
+        [RECOVERY_TOO_BIG] = "too_big",           [RECOVERY_LAGGED] = "lagged",
+    };
+
+    assert(result < RECOVERY_RESULTS);
+    return names[result];
+}
+
 void histogram_add(struct shm_counters *row, enum histogram which, uint64_t us)
 {
     struct shm_histogram *h = &row->histograms[which];

@@ -20,7 +20,9 @@ enum counter {
     COUNT_REFUSED_ORIGIN,
     COUNT_CLOSE_FIRST, /* ... + enum close_reason */
     COUNT_CLOSE_LAST = COUNT_CLOSE_FIRST + 31,
-    COUNT_SESSION_UNKNOWN,
+    COUNT_SESSION_UNKNOWN_MALFORMED,
+    COUNT_SESSION_UNKNOWN_OTHER_HOST,
+    COUNT_SESSION_UNKNOWN_ENDED,
     COUNT_MESSAGES_RECEIVED,
     COUNT_EVENTS_UNHANDLED,
     COUNT_DELIVERIES, /* frames handed to the kernel for clients from the ring */
@@ -32,6 +34,7 @@ enum counter {
     COUNT_SLOW_CLOSE,
     COUNT_SLOW_DROP,
     COUNT_HANDOFF_PLACEMENT,
+    COUNT_HANDOFF_REQUEST,
     COUNT_WS_DROPPED, /* events for /ws that are no single `message` */
     COUNT_RECV_ENOBUFS,
     COUNT_SEND_SHORT,
@@ -50,6 +53,8 @@ enum counter {
     COUNT_REDIS_PUBLISHED,
     COUNT_REDIS_RECEIVED,
     COUNT_FORCED_CLOSES,
+    COUNT_RECOVERY_FIRST, /* ... + enum recovery_result */
+    COUNT_RECOVERY_LAST = COUNT_RECOVERY_FIRST + 11,
     COUNTERS
 };
 
@@ -76,6 +81,22 @@ enum close_reason {
     CLOSE_REASONS
 };
 const char *close_reason_name(enum close_reason reason); /* snake_case */
+
+/* What became of a client that wanted its session back, or why one cannot: label `result` of peal_recoveries_total. */
+enum recovery_result {
+    RECOVERY_RECOVERED = 0,
+    RECOVERY_UNKNOWN_PID,
+    RECOVERY_EXPIRED,
+    RECOVERY_UNKNOWN_OFFSET,
+    RECOVERY_OVERRUN,      /* the ring has been written over what it missed */
+    RECOVERY_OTHER_HOST,   /* an offset of another host, or of this one before a restart */
+    RECOVERY_DISCONNECTED, /* by the server, while it was away */
+    RECOVERY_BUSY,    /* its old connection would not end in time, or too many come back at once */
+    RECOVERY_TOO_BIG, /* too many rooms to be kept: it will not be recoverable */
+    RECOVERY_LAGGED,  /* slow_consumer = drop has dropped something: it will not be recoverable */
+    RECOVERY_RESULTS
+};
+const char *recovery_result_name(enum recovery_result result); /* snake_case */
 
 enum gauge {
     GAUGE_CONNECTIONS_WEBSOCKET = 0, /* Socket.IO and plain */

@@ -18,6 +18,7 @@
 #include <stddef.h>
 
 #include "proto/ws.h"
+#include "shm/offset.h"
 
 #define NAME_HEAD_BYTES  10u
 #define RECORD_BYTES_MAX (1ull << 31)
@@ -126,6 +127,36 @@ static uint32_t frame_header(uint8_t out[WS_HEADER_MAX], uint8_t opcode, uint32_
     return opcode == 0 ? 0 : ws_put_header(out, (enum ws_opcode)opcode, n_bytes);
 }
 
+/* The length of part `i`'s payload as it will be in the record. */
+static uint32_t payload_bytes(const struct record_spec *spec, uint32_t i)
+{
+    return spec->parts[i].payload.n_bytes +
+           (i == 0 && spec->with_offset ? OFFSET_ARGUMENT_BYTES : 0);
+}
+
+void record_ask_offset(struct record_spec *spec, uint64_t epoch)
+{
+    const struct record_part *text = spec->parts;
+    const char *at;
+    const char *end;
+
+    spec->with_offset = false;
+    if (spec->header.kind != RECORD_BROADCAST || spec->header.encoding != ENCODING_SOCKETIO ||
+        (spec->header.flags & RECORD_WANTS_ACK) != 0 || spec->n_parts == 0)
+        return;
+    at = text->payload.bytes + spec->event_at;
+    end = text->payload.bytes + text->payload.n_bytes;
+    /* An array that does not end where the text ends, or has no element to put a comma behind. */
+    if (end - at < 3 || *at != '[' || end[-1] != ']')
+        return;
+    for (at++; at < end - 1 && (*at == ' ' || *at == '\t' || *at == '\n' || *at == '\r'); at++)
+        ;
+    if (at == end - 1)
+        return;
+    spec->with_offset = true;
+    spec->epoch = epoch;
+}
+
 static bool names_fit(const struct slice *names, uint32_t n, uint64_t *bytes)
 {
     for (uint32_t i = 0; i < n; i++) {
@@ -157,8 +188,10 @@ uint32_t record_size(const struct record_spec *spec)
     for (uint32_t i = 0; i < spec->n_parts; i++) {
         const struct record_part *part = &spec->parts[i];
 
-        bytes += frame_header(scratch, part->opcode, part->payload.n_bytes);
-        bytes += part->payload.n_bytes;
+        if (part->payload.n_bytes > RECORD_BYTES_MAX - OFFSET_ARGUMENT_BYTES)
+            return 0;
+        bytes += frame_header(scratch, part->opcode, payload_bytes(spec, i));
+        bytes += payload_bytes(spec, i);
     }
     return bytes < RECORD_BYTES_MAX ? (uint32_t)bytes : 0;
 }
@@ -194,6 +227,16 @@ static uint8_t *put_names(uint8_t *out, const struct slice *names, uint32_t n, s
     return out;
 }
 
+/* The end of the array in front of `end`: its closing bracket moves behind one more argument. */
+static void put_offset(uint8_t *end, uint64_t epoch)
+{
+    char *at = (char *)end - OFFSET_CHARS - 2;
+
+    memcpy(at - 2, ",\"", 2);
+    offset_put(at, epoch);
+    memcpy(at + OFFSET_CHARS, "\"]", 2);
+}
+
 static uint8_t *put_parts(uint8_t *out, const struct record_spec *spec)
 {
     uint32_t table_bytes = spec->n_parts * (uint32_t)sizeof(struct part_entry);
@@ -204,9 +247,10 @@ static uint8_t *put_parts(uint8_t *out, const struct record_spec *spec)
     out = frames;
     for (uint32_t i = 0; i < spec->n_parts; i++) {
         const struct record_part *part = &spec->parts[i];
-        uint32_t n_header_bytes = frame_header(out, part->opcode, part->payload.n_bytes);
+        uint32_t n_bytes = payload_bytes(spec, i);
+        uint32_t n_header_bytes = frame_header(out, part->opcode, n_bytes);
         struct part_entry entry = { .at = (uint32_t)(out - frames) + n_header_bytes,
-                                    .n_bytes = part->payload.n_bytes,
+                                    .n_bytes = n_bytes,
                                     .opcode = part->opcode,
                                     .n_header_bytes = (uint8_t)n_header_bytes };
 
@@ -214,7 +258,9 @@ static uint8_t *put_parts(uint8_t *out, const struct record_spec *spec)
         out += n_header_bytes;
         if (part->payload.n_bytes > 0)
             memcpy(out, part->payload.bytes, part->payload.n_bytes);
-        out += part->payload.n_bytes;
+        out += n_bytes;
+        if (i == 0 && spec->with_offset)
+            put_offset(out, spec->epoch);
     }
     return out;
 }
@@ -232,16 +278,33 @@ void record_write(uint8_t *out, const struct record_spec *spec, const uint64_t h
     header.n_parts = (uint16_t)spec->n_parts;
     header.event_at = spec->event_at;
     header._reserved = 0;
-    header._reserved2 = 0;
+    header.offset_at = 0;
 
     at = put_padded(names, spec->nsp.bytes, spec->nsp.n_bytes);
     at = put_names(at, spec->rooms, spec->n_rooms, spec->nsp, hash_key);
     at = put_names(at, spec->except, spec->n_except, spec->nsp, hash_key);
     at = put_names(at, spec->args, spec->n_args, spec->nsp, hash_key);
     header.names_bytes = (uint32_t)(at - names);
+    if (spec->with_offset) {
+        uint8_t scratch[WS_HEADER_MAX];
+        uint32_t n_bytes = payload_bytes(spec, 0);
+
+        assert(spec->n_parts > 0);
+        header.offset_at =
+            (uint32_t)(at - out) + (uint32_t)pad8(spec->n_parts * sizeof(struct part_entry)) +
+            frame_header(scratch, spec->parts[0].opcode, n_bytes) + n_bytes - OFFSET_CHARS - 2;
+    }
     at = put_parts(at, spec);
     header.n_bytes = (uint32_t)(at - out);
     memcpy(out, &header, sizeof header);
+}
+
+void record_stamp(uint8_t *record, uint64_t position)
+{
+    uint32_t at = ((const struct record_header *)record)->offset_at;
+
+    if (at != 0)
+        offset_put_position((char *)record + at, position);
 }
 
 /* --- reading --- */
@@ -339,6 +402,16 @@ static bool frames_ok(const struct record_header *h, const uint8_t *table)
     return true;
 }
 
+/* Is the offset where it must be, as the last argument of the event? */
+static bool offset_ok(const struct record_header *h, struct slice event, const uint8_t *record)
+{
+    const char *end = event.bytes + event.n_bytes;
+
+    return event.n_bytes > OFFSET_ARGUMENT_BYTES + 2 &&
+           (const char *)record + h->offset_at == end - OFFSET_CHARS - 2 &&
+           memcmp(end - OFFSET_CHARS - 4, ",\"", 2) == 0 && memcmp(end - 2, "\"]", 2) == 0;
+}
+
 bool record_view(struct record_view *out, const uint8_t *record, uint32_t n_bytes)
 {
     const struct record_header *h = (const struct record_header *)record;
@@ -367,17 +440,20 @@ bool record_view(struct record_view *out, const uint8_t *record, uint32_t n_byte
     if (!parts_ok(h, out->_parts, frames, n_bytes - (uint32_t)frames_at))
         return false;
     if (h->kind != RECORD_BROADCAST)
-        return true;
+        return h->offset_at == 0;
     if (!frames_ok(h, out->_parts))
         return false;
     out->frames = slice_of(frames, n_bytes - (uint32_t)frames_at);
     if (h->encoding != ENCODING_SOCKETIO)
-        return true;
+        return h->offset_at == 0;
     first = part_entry(out->_parts, 0);
     if (h->event_at > first.n_bytes)
         return false;
     out->event = slice_of(frames + first.at + h->event_at, first.n_bytes - h->event_at);
-    return true;
+    if (h->offset_at == 0)
+        return true;
+    out->n_offset_bytes = OFFSET_ARGUMENT_BYTES;
+    return offset_ok(h, out->event, record);
 }
 
 struct record_names record_names_open(const struct record_view *v, enum record_list list)

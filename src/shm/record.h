@@ -49,6 +49,8 @@ enum record_encoding {
 #define RECORD_WANTS_ACK \
     0x20u /* broadcast: `id` is the ack id that clients answer with; FETCH-like replies with counts go to `slot` */
 #define RECORD_TRUNCATED 0x40u /* reply: cut at a bound */
+#define RECORD_LOST \
+    0x80u /* disconnect: as if the connection had been lost: its client is back on another one */
 
 /* The header, as it lies in the ring. */
 struct record_header {
@@ -71,7 +73,7 @@ struct record_header {
     uint8_t _reserved;
     uint32_t names_bytes; /* namespace and names, padded to 8 */
     uint32_t event_at;    /* Socket.IO: where the JSON array begins in part 0's payload */
-    uint32_t _reserved2;
+    uint32_t offset_at;   /* where in the record the event's offset is (shm/offset.h); 0: none */
 };
 _Static_assert(sizeof(struct record_header) == 64, "one unit");
 
@@ -99,11 +101,19 @@ struct record_spec {
     const struct record_part *parts;
     uint32_t n_rooms, n_except, n_args, n_parts;
     uint32_t event_at; /* Socket.IO: offset of the JSON array in part 0's payload */
+    bool with_offset;  /* the event gets its offset as one more last argument (record_ask_offset) */
+    uint64_t epoch;    /* of the region, for the offset */
 };
+
+/* Asks for an offset where there can be one: in a Socket.IO event that wants no acknowledgement. */
+void record_ask_offset(struct record_spec *spec, uint64_t epoch);
 
 /* Bytes that record_write will take; 0: over RECORD_NAMES_MAX, NAME_BYTES_MAX, RECORD_PARTS_MAX or 2^31 bytes. */
 uint32_t record_size(const struct record_spec *spec);
 void record_write(uint8_t *out, const struct record_spec *spec, const uint64_t hash_key[2]);
+
+/* Between reservation and commit: the digits of the position, if the event carries an offset. `record` was written by record_write. */
+void record_stamp(uint8_t *record, uint64_t position);
 
 /* A validated reading. Pointers into the record. */
 struct record_view {
@@ -111,6 +121,8 @@ struct record_view {
     struct slice nsp;
     struct slice frames; /* broadcast: all frames, back to back: what a WebSocket client gets */
     struct slice event;  /* Socket.IO broadcast: the JSON array in part 0's payload */
+    uint32_t
+        n_offset_bytes; /* how much of `event`, before its closing bracket, is the offset: 0 or OFFSET_ARGUMENT_BYTES */
     const uint8_t *_names;
     const uint8_t *_parts;
 };

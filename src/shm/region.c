@@ -1,6 +1,6 @@
 /* region.c: one memfd, mapped by every process of the host.
  *
- *     header | config | counters | namespaces | directory | sessions | commit words | payload
+ *     header | config | counters | namespaces | directory | sessions | recovery | blocks | commit words | payload
  *     ... and payload once more
  *
  * Invariant: the layout is a pure function of the configuration, so both sides compute it and
@@ -44,6 +44,7 @@ static_assert(SESSIONS_PER_SLOT_MIN % SESSIONS_PER_PAGE == 0, "whole pages");
 struct layout {
     uint64_t units;
     uint64_t config, counters, namespaces, directory, sessions, commits, payload; /* offsets */
+    uint64_t recovery, blocks; /* 0: recovery is off */
     uint64_t bytes;
     uint32_t sessions_per_slot;
 };
@@ -92,6 +93,13 @@ static bool layout_of(const struct config *config, struct layout *l)
     l->namespaces = place(&end, sizeof(struct shm_namespace) * NAMESPACES_MAX);
     l->directory = place(&end, sizeof(uint64_t) * DIRECTORY_BUCKETS);
     l->sessions = place(&end, sizeof(struct shm_session) * l->sessions_per_slot * config->workers);
+    l->recovery = l->blocks = 0;
+    if (config->recovery_ms > 0) {
+        uint64_t n = (uint64_t)l->sessions_per_slot * config->workers;
+
+        l->recovery = place(&end, sizeof(struct shm_recovery) * n);
+        l->blocks = place(&end, sizeof(struct shm_recovery_block) * n);
+    }
     l->commits = place(&end, sizeof(uint64_t) * l->units);
     l->payload = place(&end, config->ring_bytes);
     l->bytes = end;
@@ -138,6 +146,10 @@ static int map_region(struct region *r, const struct layout *l)
     r->namespaces = (struct shm_namespace *)(base + l->namespaces);
     r->directory = (uint64_t *)(base + l->directory);
     r->sessions = (struct shm_session *)(base + l->sessions);
+    if (l->recovery != 0) {
+        r->recovery = (struct shm_recovery *)(base + l->recovery);
+        r->blocks = (struct shm_recovery_block *)(base + l->blocks);
+    }
     r->commits = (uint64_t *)(base + l->commits);
     r->payload = base + l->payload;
     return 0;
@@ -178,6 +190,8 @@ static bool header_fill(struct region *r, const struct config *config, const str
     h->namespaces_offset = l->namespaces;
     h->directory_offset = l->directory;
     h->sessions_offset = l->sessions;
+    h->recovery_offset = l->recovery;
+    h->blocks_offset = l->blocks;
     h->commits_offset = l->commits;
     h->payload_offset = l->payload;
     h->max_connections = config->max_connections;
@@ -242,7 +256,8 @@ static bool header_fits(const struct shm_header *h, const struct layout *l)
     return h->region_bytes == l->bytes && h->sessions_per_slot == l->sessions_per_slot &&
            h->config_offset == l->config && h->counters_offset == l->counters &&
            h->namespaces_offset == l->namespaces && h->directory_offset == l->directory &&
-           h->sessions_offset == l->sessions && h->commits_offset == l->commits &&
+           h->sessions_offset == l->sessions && h->recovery_offset == l->recovery &&
+           h->blocks_offset == l->blocks && h->commits_offset == l->commits &&
            h->payload_offset == l->payload && h->ring.units == l->units;
 }
 

@@ -14,6 +14,8 @@ struct region {
     struct shm_namespace *namespaces;
     uint64_t *directory;
     struct shm_session *sessions;
+    struct shm_recovery *recovery; /* NULL: recovery is off */
+    struct shm_recovery_block *blocks;
     uint64_t *commits;
     uint8_t *payload; /* twice the payload area, contiguous */
     uint32_t self;    /* slot of this process, PEAL_SLOT_MASTER for the master */

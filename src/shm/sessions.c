@@ -10,7 +10,10 @@
  *            is taken from the freed ones first (touched pages stay few), then from those never
  *            used, and only last from the few that were freed just now: a late answer for the last
  *            owner of an index must not find a new one, though the random part of the id would tell
- *            them apart anyway. */
+ *            them apart anyway.
+ * Recovery:  an entry may outlive its connection (detached) or live at another worker. Its index is
+ *            then not in the free list; it is in `away`, and sessions_collect finds out when it is
+ *            free again: nobody has to tell. A successor makes its list from the table. */
 #include "shm/sessions.h"
 
 #include <assert.h>
@@ -19,6 +22,7 @@
 #include <unistd.h>
 
 #include "shm/atomic.h"
+#include "shm/recoverable.h"
 
 #define ID_BYTES     15u
 #define RESTING      256u /* freed indices that are not used again if there are others */
@@ -35,6 +39,10 @@ struct sessions {
     uint32_t resting_head;
     uint32_t n_resting;
     uint32_t resting[RESTING]; /* first in, first out */
+    uint32_t *away; /* [per_slot]: indices that are detached or elsewhere; NULL: recovery is off */
+    uint8_t *is_away; /* [per_slot] */
+    uint32_t n_away;
+    uint32_t away_at; /* where sessions_collect goes on */
     uint32_t n_random;
     uint8_t random[RANDOM_BYTES];
     uint32_t freed
@@ -47,6 +55,57 @@ union entry {
     uint64_t words[4]; /* [0] is the stamp's place */
 };
 static_assert(sizeof(union entry) == sizeof(struct shm_session), "whole words");
+
+/* Calls `each` for the entries of an arena that may have been used. Only pages that somebody touched are looked at: reading a hole of the file through
+ * the mapping would allocate it. */
+static void for_touched(struct region *region, uint32_t slot,
+                        void (*each)(void *context, struct region *region, uint32_t index),
+                        void *context)
+{
+    uint64_t table = region->header->sessions_offset;
+    uint64_t slot_bytes = (uint64_t)region->header->sessions_per_slot * sizeof(struct shm_session);
+    off_t end = (off_t)(table + (slot + 1) * slot_bytes);
+    off_t at = (off_t)(table + slot * slot_bytes);
+
+    while (at < end) {
+        off_t data = lseek(region->fd, at, SEEK_DATA); /* nobody uses the file's offset */
+        off_t hole;
+
+        if (data < 0 || data >= end)
+            return; /* ENXIO: nothing but holes */
+        hole = lseek(region->fd, data, SEEK_HOLE);
+        if (hole < 0 || hole > end)
+            hole = end;
+        for (uint64_t i = ((uint64_t)data - table) / sizeof(struct shm_session);
+             i < ((uint64_t)hole - table) / sizeof(struct shm_session); i++)
+            each(context, region, (uint32_t)i);
+        at = hole;
+    }
+}
+
+static bool is_own(const struct sessions *s, uint32_t index)
+{
+    return index >= s->first && index - s->first < s->per_slot;
+}
+
+void session_watch(struct sessions *s, uint32_t index)
+{
+    if (s->away == NULL || !is_own(s, index) || s->is_away[index - s->first])
+        return;
+    s->is_away[index - s->first] = 1;
+    s->away[s->n_away++] = index;
+}
+
+/* What an earlier process in the slot has left. */
+static void inherit(void *context, struct region *region, uint32_t index)
+{
+    struct sessions *s = context;
+
+    if (recovery_state(shm_load_acquire_u64(&region->recovery[index].state)) == RECOVERY_NONE)
+        return;
+    session_watch(s, index);
+    s->n_used++;
+}
 
 struct sessions *sessions_new(struct region *region)
 {
@@ -61,11 +120,24 @@ struct sessions *sessions_new(struct region *region)
     s->region = region;
     s->per_slot = per_slot;
     s->first = region->self * per_slot;
+    if (region->recovery == NULL)
+        return s;
+    s->away = calloc(per_slot, sizeof *s->away);
+    s->is_away = calloc(per_slot, sizeof *s->is_away);
+    if (s->away == NULL || s->is_away == NULL) {
+        sessions_free(s);
+        return NULL;
+    }
+    for_touched(region, region->self, inherit, s);
     return s;
 }
 
 void sessions_free(struct sessions *s)
 {
+    if (s == NULL)
+        return;
+    free(s->away);
+    free(s->is_away);
     free(s);
 }
 
@@ -80,8 +152,12 @@ static uint32_t index_take(struct sessions *s)
 
     if (s->n_freed > 0)
         return s->freed[--s->n_freed];
-    if (s->n_touched < s->per_slot)
-        return s->first + s->n_touched++;
+    while (s->n_touched < s->per_slot) {
+        uint32_t fresh = s->n_touched++;
+
+        if (s->is_away == NULL || !s->is_away[fresh])
+            return s->first + fresh;
+    }
     if (s->n_resting == 0)
         return SESSION_NONE;
     index = s->resting[s->resting_head];
@@ -119,6 +195,11 @@ static void random_take(struct sessions *s, uint8_t *out, uint32_t n)
     memset(s->random + s->n_random, 0, n); /* an id that was given out is found nowhere else */
 }
 
+void sessions_random(struct sessions *s, uint8_t *out, uint32_t n)
+{
+    random_take(s, out, n);
+}
+
 static void entry_store(struct shm_session *e, const union entry *value)
 {
     uint64_t *words = (uint64_t *)e;
@@ -150,15 +231,13 @@ static bool entry_load(const struct shm_session *e, union entry *value)
     return false;
 }
 
-static bool is_own(const struct sessions *s, uint32_t index)
-{
-    return index >= s->first && index - s->first < s->per_slot;
-}
-
 uint32_t session_claim(struct sessions *s, enum shm_session_kind kind, uint32_t local, uint16_t nsp,
                        uint8_t id[15])
 {
-    union entry value = { .fields = { .kind = (uint8_t)kind, .local = local, .nsp = nsp } };
+    union entry value = { .fields = { .kind = (uint8_t)kind,
+                                      .local = local,
+                                      .nsp = nsp,
+                                      .owner = (uint8_t)s->region->self } };
     uint32_t index;
     uint32_t n_index_bytes = 0;
 
@@ -180,16 +259,119 @@ uint32_t session_claim(struct sessions *s, enum shm_session_kind kind, uint32_t 
     return index;
 }
 
+static void end_recovery(struct region *region, uint32_t index)
+{
+    uint64_t *state;
+    uint64_t word;
+
+    if (region->recovery == NULL)
+        return;
+    state = &region->recovery[index].state;
+    word = shm_load_u64(state);
+    if (recovery_state(word) !=
+        RECOVERY_NONE) /* release: behind the identity, which is free then */
+        shm_store_release_u64(state, ((word >> 16) + 1) << 16);
+}
+
+void session_wipe(struct region *region, uint32_t index)
+{
+    static const union entry none = { .words = { 0 } };
+
+    entry_store(&region->sessions[index], &none);
+    end_recovery(region, index);
+}
+
+struct region *sessions_region(struct sessions *s)
+{
+    return s->region;
+}
+
 void session_release(struct sessions *s, uint32_t index)
 {
     union entry none = { .words = { 0 } };
 
-    assert(is_own(s, index));
     assert(s->region->sessions[index].kind != SESSION_FREE);
-    assert(s->n_used > 0);
+    assert(is_own(s, index) || s->region->recovery != NULL);
     entry_store(&s->region->sessions[index], &none);
+    end_recovery(s->region, index);
+    if (!is_own(s, index))
+        return; /* whose arena it is in finds out (sessions_collect) */
+    if (s->away != NULL && s->is_away[index - s->first])
+        return; /* so do we */
+    assert(s->n_used > 0);
     index_give(s, index);
     s->n_used--;
+}
+
+/* The kind lies in one word with bytes of the id that stay as they are: one store, so no stamp is needed, and a kill leaves one or the other. */
+void session_detach(struct region *region, uint32_t index)
+{
+    struct shm_session *e = &region->sessions[index];
+    union entry value;
+
+    memcpy(&value, e, sizeof value);
+    assert(value.fields.kind == SESSION_SOCKET || value.fields.kind == SESSION_DETACHED);
+    value.fields.kind = SESSION_DETACHED;
+    shm_store_release_u64((uint64_t *)e + 2, value.words[2]);
+    if ((shm_load_u64(&e->stamp) & 1) != 0) /* a dead claimer was about to adopt it */
+        shm_store_release_u64(&e->stamp, shm_load_u64(&e->stamp) + 1); /* release: the last word */
+}
+
+void session_adopt(struct sessions *s, uint32_t index, uint32_t local)
+{
+    union entry value;
+
+    memcpy(&value, &s->region->sessions[index], sizeof value);
+    assert(value.fields.kind == SESSION_DETACHED);
+    value.fields.kind = SESSION_SOCKET;
+    value.fields.owner = (uint8_t)s->region->self;
+    value.fields.local = local;
+    entry_store(&s->region->sessions[index], &value);
+}
+
+/* True: it is this process's again, living or free, and need not be watched. */
+static bool has_returned(struct sessions *s, uint32_t index, uint64_t now_ms)
+{
+    struct shm_recovery *e = &s->region->recovery[index];
+    uint64_t word = shm_load_acquire_u64(&e->state); /* acquire: what its last holder wrote */
+
+    switch (recovery_state(word)) {
+    case RECOVERY_NONE: break; /* released elsewhere */
+    case RECOVERY_LIVE:
+    case RECOVERY_SPOILED: /* an inherited one that is not yet passed by stays, or it would be a fresh one */
+        return recovery_holder(word) == s->region->self && index - s->first < s->n_touched;
+    case RECOVERY_CLAIMED: return false;
+    case RECOVERY_DETACHED:
+        if (shm_load_u64(&e->expires_ms) > now_ms)
+            return false;
+        if (!shm_cas_u64(&e->state, &word,
+                         ((word >> 16) + 1) << 16 | s->region->self << 8 | RECOVERY_CLAIMED))
+            return false;
+        session_wipe(s->region, index);
+        break;
+    }
+    assert(s->n_used > 0);
+    s->n_used--;
+    if (index - s->first < s->n_touched) /* else, inherited, it is still among the fresh ones */
+        index_give(s, index);
+    return true;
+}
+
+void sessions_collect(struct sessions *s, uint64_t now_ms, uint32_t budget)
+{
+    for (; budget > 0 && s->n_away > 0; budget--) {
+        uint32_t index;
+
+        if (s->away_at >= s->n_away)
+            s->away_at = 0;
+        index = s->away[s->away_at];
+        if (!has_returned(s, index, now_ms)) {
+            s->away_at++;
+            continue;
+        }
+        s->is_away[index - s->first] = 0;
+        s->away[s->away_at] = s->away[--s->n_away];
+    }
 }
 
 bool session_find(const struct region *region, enum shm_session_kind kind, uint32_t index,
@@ -216,43 +398,39 @@ bool session_find(const struct region *region, enum shm_session_kind kind, uint3
 int32_t session_owner(const struct region *region, uint32_t index)
 {
     uint32_t per_slot = region->header->sessions_per_slot;
+    union entry now;
 
     if (index >= region->header->n_workers * per_slot)
         return -1;
-    return (int32_t)(index / per_slot);
+    now.words[2] = shm_load_u64((const uint64_t *)&region->sessions[index] + 2);
+    now.words[3] = shm_load_u64((const uint64_t *)&region->sessions[index] + 3);
+    return now.fields.kind == SESSION_FREE ? (int32_t)(index / per_slot) : now.fields.owner;
 }
 
-/* Only pages that the dead worker touched are looked at: reading a hole of the file through the
- * mapping would allocate it. */
-void sessions_clear(struct region *region, uint32_t slot)
+uint16_t session_nsp(const struct region *region, uint32_t index)
+{
+    union entry now;
+
+    now.words[3] = shm_load_u64((const uint64_t *)&region->sessions[index] + 3);
+    return now.fields.nsp;
+}
+
+static void clear(void *context, struct region *region, uint32_t index)
 {
     static const union entry none = { .words = { 0 } };
-    uint64_t table = region->header->sessions_offset;
-    uint64_t slot_bytes = (uint64_t)region->header->sessions_per_slot * sizeof(struct shm_session);
-    off_t end = (off_t)(table + (slot + 1) * slot_bytes);
-    off_t at = (off_t)(table + slot * slot_bytes);
+    struct shm_session *e = &region->sessions[index];
 
+    (void)context;
+    if (e->kind == SESSION_FREE && (shm_load_u64(&e->stamp) & 1) == 0)
+        return;
+    if (region->recovery != NULL &&
+        recovery_state(shm_load_acquire_u64(&region->recovery[index].state)) != RECOVERY_NONE)
+        return;            /* somebody's, or detached */
+    entry_store(e, &none); /* makes an odd stamp even, and further than any that a reader holds */
+}
+
+void sessions_clear(struct region *region, uint32_t slot)
+{
     assert(slot < region->header->n_workers);
-    while (at < end) {
-        off_t data = lseek(region->fd, at, SEEK_DATA); /* nobody uses the file's offset */
-        off_t hole;
-        uint64_t first, last;
-
-        if (data < 0 || data >= end)
-            return; /* ENXIO: nothing but holes */
-        hole = lseek(region->fd, data, SEEK_HOLE);
-        if (hole < 0 || hole > end)
-            hole = end;
-        first = ((uint64_t)data - table) / sizeof(struct shm_session);
-        last = ((uint64_t)hole - table) / sizeof(struct shm_session);
-        for (uint64_t index = first; index < last; index++) {
-            struct shm_session *e = &region->sessions[index];
-
-            if (e->kind != SESSION_FREE || (shm_load_u64(&e->stamp) & 1) != 0)
-                entry_store(
-                    e,
-                    &none); /* makes an odd stamp even, and further than any that a reader holds */
-        }
-        at = hole;
-    }
+    for_touched(region, slot, clear, NULL);
 }

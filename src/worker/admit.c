@@ -17,16 +17,11 @@ static const char refusal_pending[] =
     "text/plain\r\nContent-Length: 46\r\n"
     "Connection: close\r\n\r\ntoo many connections wait here (max_pending)\r\n";
 
-static uint32_t n_pending(const struct worker *w)
-{
-    return w->hub.conns.n_used - w->hub.n_clients;
-}
-
 /* Is there no room for more sockets that are no clients? With `refuse`: for so long that they are to be refused. */
 static bool is_crowded(struct worker *w, bool *refuse)
 {
     *refuse = false;
-    if (n_pending(w) < w->hub.config->max_pending) {
+    if (hub_pending(&w->hub) < w->hub.config->max_pending) {
         w->crowded_since_ms = 0;
         return false;
     }
@@ -69,7 +64,24 @@ static void take(struct worker *w, int fd, const struct parcel *parcel, bool cro
     if (parcel->has_place)
         c->flags |= CONN_HAS_PLACE;
     wheel_arm(&h->conns.wheel, index, h->now_ms + h->config->header_timeout_ms);
-    gauge_set(h->row, GAUGE_PENDING, n_pending(w));
+    gauge_set(h->row, GAUGE_PENDING, hub_pending(h));
+}
+
+/* A request of a session of ours that another worker has read. It was admitted with its session. */
+static void take_request(struct worker *w, int fd, const struct parcel *parcel)
+{
+    struct hub *h = &w->hub;
+    uint32_t index = conn_open_handed(&h->conns, fd, &parcel->peer);
+    struct conn *c;
+
+    if (index == CONN_NONE) {
+        refuse(w, fd, COUNT_REFUSED_WORKER_LIMIT);
+        return;
+    }
+    c = conn_at(&h->conns, index);
+    wheel_arm(&h->conns.wheel, index, h->now_ms + h->config->header_timeout_ms);
+    worker_on_http_bytes(w, c, slice_of(w->request, parcel->value));
+    conn_read_next(&h->conns, c);
 }
 
 /* What came in one packet, one by one: the bound is exact. False: the rest waits for room. */
@@ -80,11 +92,15 @@ static bool take_held(struct worker *w)
         bool refuse_all;
         bool crowded = is_crowded(w, &refuse_all);
 
-        if (crowded && !refuse_all)
+        if (crowded && !refuse_all && w->held[i].kind != PARCEL_REQUEST)
             return false;
         w->held_at++;
         if (w->held_fds[i] < 0)
             continue;
+        if (w->held[i].kind == PARCEL_REQUEST) {
+            take_request(w, w->held_fds[i], &w->held[i]);
+            continue;
+        }
         if (w->held[i].kind != PARCEL_CONNECTION) {
             close(w->held_fds[i]);
             continue;
@@ -105,7 +121,7 @@ void worker_on_inbox(struct worker *w)
 
         if (!take_held(w) || (is_crowded(w, &refuse_all) && !refuse_all))
             return;
-        n = inbox_receive(w->child->inbox_fd, w->held, w->held_fds);
+        n = inbox_receive(w->child->inbox_fd, w->held, w->held_fds, w->request);
         if (n <= 0) {
             w->inbox_waits = false;
             return;
@@ -172,7 +188,7 @@ enum parcel_refusal worker_admission(struct worker *w, const struct conn *c)
     uint64_t host = 0;
     bool full = false;
 
-    if (w->hub.ending || shm_load_u32(&header->listeners_closed) != 0)
+    if (w->hub.ending || shm_load_u32(&header->draining) == DRAIN_CLOSING)
         return REFUSE_DRAINING;
     if (c->refusal != REFUSE_NOT)
         return (enum parcel_refusal)c->refusal;

@@ -1,54 +1,17 @@
-/* http.c: the client listener: which request gets which answer.
- *
- * Order of checks and forms of errors on the Engine.IO path: engine.io 6.6.12 (server.ts: verify), recorded in tests/vectors. Where Node completes an
- * upgrade only to refuse it, this server refuses before the 101. */
-#include <stdarg.h>
+/* http.c: the client listener: which request gets which answer. The Engine.IO path: engine.c. */
 #include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
 
 #include "base/log.h"
-#include "session/handshake.h"
 #include "shm/atomic.h"
-#include "worker/worker.h"
+#include "worker/http.h"
 
-#define ANSWER_MAX           2048 /* head of an answer, and short bodies */
+#define SWITCH_MAX           (2048 + EXCHANGE_HEADERS_MAX) /* head of a 101 */
 #define ROOMS_PER_CLIENT_MAX 64
 
 extern const unsigned char asset_demo_html[];
 extern const unsigned long asset_demo_html_size;
 
-struct answer {
-    uint16_t status;
-    const char *type;
-    struct slice body;
-    const char *headers; /* more of them, each with its CRLF; may be NULL */
-    bool close;          /* the connection ends with it */
-    bool head_only;
-};
-
-static void send_answer(struct worker *w, struct conn *c, const struct answer *a)
-{
-    char head[ANSWER_MAX];
-    int n = snprintf(
-        head, sizeof head,
-        "HTTP/1.1 %u %s\r\nContent-Type: %s\r\nContent-Length: %u\r\n%sConnection: %s\r\n\r\n",
-        a->status, http_reason(a->status), a->type, a->body.n_bytes,
-        a->headers == NULL ? "" : a->headers, a->close ? "close" : "keep-alive");
-
-    client_settled(&w->hub, c);
-    client_send(&w->hub, c, head, (uint32_t)n, false);
-    if (!a->head_only && a->body.n_bytes > 0)
-        client_send(&w->hub, c, a->body.bytes, a->body.n_bytes, false);
-    if (a->close)
-        client_end(&w->hub, c, CLOSE_TRANSPORT_CLOSE, WS_CLOSE_NO_STATUS, NULL);
-    else
-        wheel_arm(&w->hub.conns.wheel, conn_index(&w->hub.conns, c),
-                  w->hub.now_ms + w->hub.config->header_timeout_ms);
-}
-
-/* Does the connection go on after this request? One with a body does not: bodies are not read here. */
-static bool goes_on(const struct http_request *r)
+bool http_goes_on(const struct http_request *r)
 {
     return r->keep_alive && !r->chunked && r->content_length == 0;
 }
@@ -61,11 +24,11 @@ static void answer_text(struct worker *w, struct conn *c, const struct http_requ
         .type = "text/plain; charset=utf-8",
         .body = slice_text(text),
         .headers = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n",
-        .close = r == NULL || !goes_on(r),
+        .close = r == NULL || !http_goes_on(r),
         .head_only = r != NULL && r->method == HTTP_HEAD_,
     };
 
-    send_answer(w, c, &a);
+    exchange_answer(&w->hub, c, &a);
 }
 
 void http_answer_error(struct worker *w, struct conn *c, uint16_t status)
@@ -75,7 +38,7 @@ void http_answer_error(struct worker *w, struct conn *c, uint16_t status)
 
 /* --- refusals --- */
 
-static void refuse_full(struct worker *w, struct conn *c, enum parcel_refusal why)
+void http_refuse_full(struct worker *w, struct conn *c, enum parcel_refusal why)
 {
     static const struct {
         enum counter counter;
@@ -98,26 +61,7 @@ static void refuse_full(struct worker *w, struct conn *c, enum parcel_refusal wh
     };
 
     count_add(w->hub.row, reasons[why].counter, 1);
-    send_answer(w, c, &a);
-}
-
-/* Answers of the Engine.IO path: JSON for plain requests, the bare message for upgrades, which end with it. */
-static void refuse_engine(struct worker *w, struct conn *c, const struct http_request *r,
-                          uint32_t code, const char *message)
-{
-    bool upgrade = http_ws_check(r) != HTTP_WS_NOT_ASKED;
-    char body[256];
-    struct answer a = { .status = 400,
-                        .type = upgrade ? "text/html" : "application/json",
-                        .close = upgrade || !goes_on(r) };
-
-    if (upgrade)
-        snprintf(body, sizeof body, "%s", message);
-    else
-        snprintf(body, sizeof body, "{\"code\":%u,\"message\":\"%s\"}", code, message);
-    a.body = slice_text(body);
-    a.head_only = r->method == HTTP_HEAD_;
-    send_answer(w, c, &a);
+    exchange_answer(&w->hub, c, &a);
 }
 
 /* A browser page of an origin that is not let in. Body and log say what would let it in. */
@@ -145,8 +89,7 @@ static void refuse_origin(struct worker *w, struct conn *c, struct slice origin,
     answer_text(w, c, NULL, 403, body);
 }
 
-/* Checks the Origin; false: refused and answered. Not from a browser: served. */
-static bool origin_may(struct worker *w, struct conn *c, const struct http_request *r)
+bool http_origin_may(struct worker *w, struct conn *c, const struct http_request *r)
 {
     struct slice origin = http_header_find(r, "origin");
     struct slice host = http_header_find(r, "host");
@@ -159,11 +102,12 @@ static bool origin_may(struct worker *w, struct conn *c, const struct http_reque
 
 /* --- upgrades --- */
 
-static void send_switch(struct worker *w, struct conn *c, const struct http_request *r)
+void http_send_switch(struct worker *w, struct conn *c, const struct http_request *r)
 {
+    const struct exchange *x = exchange_of(&w->hub, c);
     struct slice protocol = http_ws_protocol(r);
     char accept[HTTP_ACCEPT_CHARS];
-    char head[ANSWER_MAX];
+    char head[SWITCH_MAX];
     int n;
 
     http_ws_accept(accept, http_header_find(r, "sec-websocket-key"));
@@ -171,117 +115,62 @@ static void send_switch(struct worker *w, struct conn *c, const struct http_requ
                  "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: "
                  "Upgrade\r\nSec-WebSocket-Accept: %.*s\r\n",
                  HTTP_ACCEPT_CHARS, accept);
-    if (protocol.bytes != NULL && protocol.n_bytes > 0 && protocol.n_bytes < ANSWER_MAX / 2)
+    if (protocol.bytes != NULL && protocol.n_bytes > 0 && protocol.n_bytes < SWITCH_MAX / 2)
         n += snprintf(head + n, sizeof head - (size_t)n, "Sec-WebSocket-Protocol: %.*s\r\n",
                       (int)protocol.n_bytes, protocol.bytes);
-    n += snprintf(head + n, sizeof head - (size_t)n, "\r\n");
+    n += snprintf(head + n, sizeof head - (size_t)n, "%.*s\r\n", x == NULL ? 0 : (int)x->n_headers,
+                  x == NULL ? "" : x->headers);
+    exchange_drop(&w->hub, c);
     client_send(&w->hub, c, head, (uint32_t)n, false);
 }
 
-/* Is it a good WebSocket handshake that may become a client? Answers otherwise. */
-static bool may_upgrade(struct worker *w, struct conn *c, const struct http_request *r,
-                        uint16_t bad_version_status)
+bool http_ws_good(struct worker *w, struct conn *c, const struct http_request *r,
+                  uint16_t bad_version_status)
 {
     struct answer a = { .status = 400, .type = "text/html", .close = true };
-    enum parcel_refusal refusal;
 
     switch (http_ws_check(r)) {
-    case HTTP_WS_OK: break;
+    case HTTP_WS_OK: return true;
     case HTTP_WS_NOT_ASKED:
         a.status = 426;
         a.headers = "Upgrade: websocket\r\n";
         a.body = slice_text("this is a WebSocket endpoint");
-        send_answer(w, c, &a);
+        exchange_answer(&w->hub, c, &a);
         return false;
     case HTTP_WS_BAD_METHOD:
         a.status = 405;
         a.headers = "Allow: GET\r\n";
         a.body = slice_text("Invalid HTTP method");
-        send_answer(w, c, &a);
+        exchange_answer(&w->hub, c, &a);
         return false;
     case HTTP_WS_BAD_VERSION:
         a.status = bad_version_status;
         a.headers = "Sec-WebSocket-Version: 13\r\n";
         a.body = slice_text("Missing or invalid Sec-WebSocket-Version header");
-        send_answer(w, c, &a);
+        exchange_answer(&w->hub, c, &a);
         return false;
     case HTTP_WS_BAD_KEY:
         a.body = slice_text("Missing or invalid Sec-WebSocket-Key header");
-        send_answer(w, c, &a);
+        exchange_answer(&w->hub, c, &a);
         return false;
     }
-    if (!origin_may(w, c, r))
-        return false;
-    refusal = worker_admission(w, c);
+    return false;
+}
+
+bool http_admit(struct worker *w, struct conn *c)
+{
+    enum parcel_refusal refusal = worker_admission(w, c);
+
     if (refusal == REFUSE_NOT)
         return true;
-    refuse_full(w, c, refusal);
+    http_refuse_full(w, c, refusal);
     return false;
 }
 
-static uint64_t realtime_ms(void)
+/* A good WebSocket handshake of a client that is let in? Answers otherwise. */
+static bool may_upgrade(struct worker *w, struct conn *c, const struct http_request *r)
 {
-    struct timespec ts;
-
-    clock_gettime(CLOCK_REALTIME, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
-static bool has_control_bytes(struct slice text)
-{
-    for (uint32_t i = 0; i < text.n_bytes; i++)
-        if ((unsigned char)text.bytes[i] < 0x20 || text.bytes[i] == 0x7f)
-            return true;
-    return false;
-}
-
-static void serve_engine(struct worker *w, struct conn *c, const struct http_request *r)
-{
-    char transport[16];
-    char text[64];
-    int32_t n = http_query_get(r->query, "transport", transport, sizeof transport - 1);
-    bool upgrade = http_ws_check(r) != HTTP_WS_NOT_ASKED;
-    char *handshake;
-
-    /* the transports of this build */
-    if (n != 9 || memcmp(transport, "websocket", 9) != 0) {
-        refuse_engine(w, c, r, 0, "Transport unknown");
-        return;
-    }
-    if (has_control_bytes(http_header_find(r, "origin"))) {
-        refuse_engine(w, c, r, 3, "Bad request");
-        return;
-    }
-    n = http_query_get(r->query, "sid", text, sizeof text);
-    if (n > 0 ||
-        n ==
-            -2) { /* a WebSocket of its own never comes with one, and there is no other transport to come from */
-        count_add(w->hub.row, COUNT_SESSION_UNKNOWN, 1);
-        refuse_engine(w, c, r, 1, "Session ID unknown");
-        return;
-    }
-    if (r->method != HTTP_GET_) {
-        refuse_engine(w, c, r, 2, "Bad handshake method");
-        return;
-    }
-    if (!upgrade) {
-        refuse_engine(w, c, r, 3, "Bad request");
-        return;
-    }
-    n = http_query_get(r->query, "EIO", text, sizeof text);
-    if (n != 1 || text[0] != '4') {
-        refuse_engine(w, c, r, 5, "Unsupported protocol version");
-        return;
-    }
-    if (!may_upgrade(w, c, r, 400))
-        return;
-    handshake = handshake_keep(r, w->hub.config->fetch_handshake == FETCH_FULL, realtime_ms());
-    send_switch(w, c, r);
-    if (!client_open_socketio(&w->hub, c, handshake)) {
-        free(handshake);
-        client_condemn(&w->hub, c, CLOSE_MEMORY, false);
-        count_add(w->hub.row, COUNT_REFUSED_MEMORY, 1);
-    }
+    return http_ws_good(w, c, r, 426) && http_origin_may(w, c, r) && http_admit(w, c);
 }
 
 /* --- plain WebSockets --- */
@@ -341,9 +230,9 @@ static void serve_room(struct worker *w, struct conn *c, const struct http_reque
         answer_text(w, c, r, status, why);
         return;
     }
-    if (!may_upgrade(w, c, r, 426))
+    if (!may_upgrade(w, c, r))
         return;
-    send_switch(w, c, r);
+    http_send_switch(w, c, r);
     if (!client_open_room(&w->hub, c, rooms.names, rooms.n)) {
         client_condemn(&w->hub, c, CLOSE_MEMORY, false);
         count_add(w->hub.row, COUNT_REFUSED_MEMORY, 1);
@@ -352,9 +241,9 @@ static void serve_room(struct worker *w, struct conn *c, const struct http_reque
 
 static void serve_echo(struct worker *w, struct conn *c, const struct http_request *r)
 {
-    if (!may_upgrade(w, c, r, 426))
+    if (!may_upgrade(w, c, r))
         return;
-    send_switch(w, c, r);
+    http_send_switch(w, c, r);
     if (!client_open_echo(&w->hub, c))
         client_condemn(&w->hub, c, CLOSE_MEMORY, false);
 }
@@ -385,11 +274,11 @@ static void serve_page(struct worker *w, struct conn *c, const struct http_reque
                    "Content-Security-Policy: default-src 'none'; script-src 'unsafe-inline'; "
                    "style-src 'unsafe-inline'; connect-src 'self' "
                    "ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n",
-        .close = !goes_on(r),
+        .close = !http_goes_on(r),
         .head_only = r->method == HTTP_HEAD_,
     };
 
-    send_answer(w, c, &a);
+    exchange_answer(&w->hub, c, &a);
 }
 
 static bool path_is(const struct http_request *r, const char *path)
@@ -404,15 +293,17 @@ static bool path_under(const struct http_request *r, const char *prefix)
     return r->path.n_bytes >= n && memcmp(r->path.bytes, prefix, n) == 0;
 }
 
-void http_serve(struct worker *w, struct conn *c, const struct http_request *r)
+bool http_serve(struct worker *w, struct conn *c, const struct http_request *r, struct slice all)
 {
     const struct config *config = w->hub.config;
     bool page = config->demo && path_is(r, "/");
     bool live = config->health && path_is(r, "/livez");
     bool ready = config->health && path_is(r, "/readyz");
 
-    if (path_under(r, config->path)) {
-        serve_engine(w, c, r);
+    if (r->expect_other) {
+        http_answer_error(w, c, 417);
+    } else if (path_under(r, config->path)) {
+        return engine_serve(w, c, r, all);
     } else if (path_under(r, "/ws/")) {
         serve_room(w, c, r);
     } else if (config->echo && path_is(r, "/echo")) {
@@ -425,7 +316,7 @@ void http_serve(struct worker *w, struct conn *c, const struct http_request *r)
                                 .headers = "Allow: GET, HEAD\r\n",
                                 .close = true };
 
-            send_answer(w, c, &a);
+            exchange_answer(&w->hub, c, &a);
         } else if (page) {
             serve_page(w, c, r);
         } else if (live) {
@@ -436,4 +327,5 @@ void http_serve(struct worker *w, struct conn *c, const struct http_request *r)
     } else {
         answer_text(w, c, r, 404, "not found\n");
     }
+    return true;
 }

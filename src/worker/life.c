@@ -14,10 +14,15 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "proto/gzip.h"
 #include "session/acks.h"
+#include "session/ends.h"
 #include "session/input.h"
+#include "session/polling.h"
 #include "session/publish.h"
+#include "session/recovery.h"
 #include "shm/atomic.h"
+#include "worker/files.h"
 #include "worker/worker.h"
 
 #define CLOSINGS_MS 1900  /* the master kills 2 s after SIGTERM */
@@ -100,10 +105,10 @@ static bool open_tables(struct hub *h)
 {
     struct outq_source source = { fanout_copy, h };
     struct batch_limits limits = { WORKER_NODES_PER_BATCH, WORKER_CONTROL_ARENA_BYTES };
-    struct batch_events events = { on_failed, on_finished, on_lagged, h };
+    struct batch_events events = { polling_carry, on_failed, on_finished, on_lagged, h };
     uint32_t max = connections_max();
 
-    if (conns_init(&h->conns, h->loop, max, h->now_ms) < 0 ||
+    if (conns_init(&h->conns, h->loop, max, max, h->now_ms) < 0 ||
         sockets_init(&h->sockets, max, h->region.header->sessions_per_slot) < 0)
         return false;
     h->directory = directory_new(&h->region);
@@ -112,11 +117,20 @@ static bool open_tables(struct hub *h)
     h->acks = acks_new();
     h->replies = replies_new();
     h->inputs = inputs_new();
-    h->condemned = calloc((size_t)max * 2, sizeof *h->condemned);
+    h->ends = ends_new();
+    if (h->config->recovery_ms > 0 && !recovery_open(h))
+        return false;
+    h->condemned = calloc((size_t)h->conns.max * 2, sizeof *h->condemned);
+    h->retry = calloc(h->conns.max, sizeof *h->retry);
+    h->retrying = calloc(h->conns.max, sizeof *h->retrying);
+    h->polls = calloc(h->sockets.sessions_max, sizeof *h->polls);
+    if (h->config->http_compression_bytes > 0 && (h->gzip = gzip_new(GZIP_LEVEL_FAST)) == NULL)
+        return false;
     h->selected =
         calloc(h->sockets.socks_max, sizeof *h->selected); /* untouched pages cost nothing */
     if (h->directory == NULL || h->identities == NULL || h->outqs == NULL || h->acks == NULL ||
-        h->replies == NULL || h->inputs == NULL || h->condemned == NULL || h->selected == NULL)
+        h->replies == NULL || h->inputs == NULL || h->condemned == NULL || h->selected == NULL ||
+        h->ends == NULL || h->retry == NULL || h->retrying == NULL || h->polls == NULL)
         return false;
     h->batch = batch_new(&h->conns, h->outqs, &limits, &events);
     return h->batch != NULL && rooms_init(&h->rooms, h->directory) == 0 &&
@@ -135,6 +149,18 @@ static int open_signals(void)
     sigaddset(&mask, SIGTERM);
     sigprocmask(SIG_BLOCK, &mask, NULL);
     return signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static bool load_files(struct worker *w)
+{
+    char why[FILES_WHY_MAX] = "";
+
+    if (w->hub.config->client_files[0] == '\0')
+        return true;
+    w->files = files_load(w->hub.config->client_files, why);
+    if (w->files == NULL)
+        log_error("client_files", "reason=%s", why);
+    return w->files != NULL;
 }
 
 bool worker_open(struct worker *w, const struct child *child)
@@ -157,10 +183,9 @@ bool worker_open(struct worker *w, const struct child *child)
     h->last_append = h->walked;
     h->random = h->region.header->epoch ^ (uint64_t)getpid() << 32 ^ child->generation;
     h->random = h->random == 0 ? 1 : h->random;
-    h->socket_gone = dispatch_socket_gone;
-    h->socket_gone_context = &w->host;
     clock_gettime(CLOCK_MONOTONIC, &ts);
-    h->now_ms = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+    h->now_us = (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+    h->now_ms = h->now_us / 1000;
     w->signal_fd = open_signals();
     if (w->signal_fd < 0 || !open_loop(h, h->region.header->n_workers))
         return false;
@@ -169,9 +194,11 @@ bool worker_open(struct worker *w, const struct child *child)
         log_error("out_of_memory", "what=%s", "tables of a worker");
         return false;
     }
-    w->retry = calloc(h->conns.max, sizeof *w->retry);
-    if (w->retry == NULL)
+    w->request = malloc(INBOX_BYTES_MAX);
+    if (w->request == NULL || !load_files(w))
         return false;
+    if (!dispatch_open(&w->host))
+        _exit(1); /* nothing is served yet; a module that began half may have threads, which nobody can stop */
     loop_read(h->loop, h->region.bells[child->slot], &w->bell, sizeof w->bell,
               tag_pack(OP_BELL, 0, 0));
     loop_poll(h->loop, child->inbox_fd, POLLIN, tag_pack(OP_INBOX, 0, 0));
@@ -190,12 +217,15 @@ void worker_close(struct worker *w)
     for (uint32_t i = 0; i < h->conns._fresh; i++)
         client_gone(h, conn_at(&h->conns, i),
                     h->ending ? CLOSE_HOST_STOP : CLOSE_SERVER_SHUTTING_DOWN);
+    dispatch_close(&w->host);
     clients_run_deferred(h, UINT64_MAX);
     batch_free(h->batch);
     outqs_free(h->outqs);
     acks_free(h->acks);
     replies_free(h->replies);
     inputs_free(h->inputs);
+    ends_free(h->ends);
+    recovery_close(h);
     sessions_free(h->identities);
     directory_free(h->directory);
     loop_free(h->loop);
@@ -205,7 +235,15 @@ void worker_close(struct worker *w)
     free(h->selected);
     free(h->scratch);
     free(w->events);
-    free(w->retry);
+    free(h->retry);
+    free(h->retrying);
+    free(h->polls);
+    free(h->body);
+    free(h->zipped);
+    gzip_free(h->gzip);
+    files_free(w->files);
+    free(w->request);
+    free(w->decoded);
 }
 
 static void end_all(struct worker *w, enum close_reason reason)
@@ -217,8 +255,8 @@ static void end_all(struct worker *w, enum close_reason reason)
 
         if (c->state == CONN_OPEN)
             client_end(h, c, reason, WS_CLOSE_RESTART, "server stopped");
-        else if (c->state == CONN_HTTP)
-            client_gone(h, c, reason);
+        else if (c->state == CONN_HTTP && c->owner == CONN_NONE)
+            client_gone(h, c, reason); /* those of a session are answered by its end */
     }
 }
 
@@ -285,7 +323,7 @@ void worker_drain(struct worker *w)
         if (w->drain_at >= h->conns._fresh)
             w->drain_at = 0;
         c = conn_at(&h->conns, w->drain_at++);
-        if (c->state != CONN_OPEN)
+        if (c->state != CONN_OPEN || (c->flags & CONN_COUNTED) == 0)
             continue;
         client_end(h, c, CLOSE_DRAIN, WS_CLOSE_RESTART, "server draining");
         closed++;

@@ -1,11 +1,11 @@
 /* worker.c: THE route. What comes from a socket goes, step by step and in sight,
  *
- *     socket -> loop -> http | ws -> engineio -> socketio -> app -> ring            (worker_on_received and below)
- *     ring -> fan-out -> batch -> loop -> socket                                   (the end of worker_turn)
+ *     socket -> loop -> http | ws -> engineio -> socketio -> app -> ring            (on_received and below)
+ *     ring -> fan-out -> batch -> (polling ->) loop -> socket                      (the end of worker_turn)
  *
  * A turn: completions, input that had to wait, time, bells for what was appended, then everything ready off the ring and one send per connection. Nothing
  * in a turn waits; the only sleep is in loop_turn, parked at the ring's end, until a completion, a bell or a deadline. */
-#include "worker/worker.h"
+#include "worker/http.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -17,7 +17,9 @@
 #include "proto/engineio.h"
 #include "session/acks.h"
 #include "session/input.h"
+#include "session/polling.h"
 #include "session/publish.h"
+#include "session/recovery.h"
 #include "shm/atomic.h"
 
 #define SECOND_MS       1000
@@ -112,12 +114,38 @@ static enum dispatch_result on_engine_packet(struct worker *w, struct conn *c,
     case EIO_PING: /* the wrong way round in revision 4 */
         close_quietly(w, c, CLOSE_TRANSPORT_ERROR);
         return DISPATCH_DONE;
-    case EIO_OPEN:
     case EIO_CLOSE: /* Node ignores it on a WebSocket */
+        if ((c->flags & CONN_VIRTUAL) != 0)
+            close_quietly(w, c, CLOSE_TRANSPORT_CLOSE);
+        return DISPATCH_DONE;
+    case EIO_OPEN:
     case EIO_UPGRADE:
     case EIO_NOOP: return DISPATCH_DONE;
     }
     close_quietly(w, c, CLOSE_PARSE_ERROR);
+    return DISPATCH_DONE;
+}
+
+enum dispatch_result worker_on_packet(struct worker *w, struct conn *c, const struct message *m)
+{
+    if (!deferred_room(&w->hub.deferred, ROOM_FOR_ANSWERS))
+        return DISPATCH_FULL;
+    return on_engine_packet(w, c, m);
+}
+
+/* A WebSocket that is to take over from polling: `2probe`, `3probe`, `5`. Anything else ends it, and it only. */
+static enum dispatch_result on_probe(struct worker *w, struct conn *c, const struct message *m)
+{
+    static const uint8_t answer[] = { 0x81, 6, '3', 'p', 'r', 'o', 'b', 'e' };
+
+    if (m->opcode == WS_TEXT && slice_is(m->bytes, "2probe")) {
+        client_send(&w->hub, c, answer, sizeof answer, false);
+        polling_probed(&w->hub, c);
+    } else if (m->opcode == WS_TEXT && slice_is(m->bytes, "5")) {
+        polling_upgrade(&w->hub, c);
+    } else {
+        close_quietly(w, c, CLOSE_TRANSPORT_CLOSE);
+    }
     return DISPATCH_DONE;
 }
 
@@ -148,18 +176,13 @@ static enum dispatch_result on_message(struct worker *w, struct conn *c, const s
     case CONN_SOCKETIO: return on_engine_packet(w, c, m);
     case CONN_ROOM: return dispatch_frame(&w->host, c, m->bytes, m->opcode == WS_BINARY);
     case CONN_ECHO: return on_echo(w, c, m);
-    case CONN_PLAIN_HTTP: break;
+    case CONN_PROBE: return on_probe(w, c, m);
+    case CONN_PLAIN_HTTP:
+    case CONN_GET:
+    case CONN_POST: break;
     }
     assert(!"a message on a connection that is no WebSocket");
     return DISPATCH_DONE;
-}
-
-static void retry_later(struct worker *w, struct conn *c)
-{
-    if ((c->flags & CONN_RETRY) != 0)
-        return;
-    c->flags |= CONN_RETRY;
-    w->retry[w->n_retry++] = conn_index(&w->hub.conns, c);
 }
 
 /* Keeps a message that could not be dispatched, and what lies behind it. */
@@ -168,7 +191,7 @@ static void stall(struct worker *w, struct conn *c, const struct message *m, str
     if (input_stall(&w->hub, c, m, rest) != INPUT_MORE)
         client_end(&w->hub, c, CLOSE_MEMORY, WS_CLOSE_TRY_LATER, "out of memory");
     else
-        retry_later(w, c);
+        hub_retry_later(&w->hub, c);
 }
 
 static void on_piece(struct worker *w, struct conn *c, const struct ws_piece *piece,
@@ -205,7 +228,7 @@ static void on_control(struct worker *w, struct conn *c, const struct ws_piece *
         client_send(&w->hub, c, frame, n + piece->bytes.n_bytes, true);
         break;
     case WS_PONG:
-        if (c->kind != CONN_SOCKETIO) /* there the heartbeat is Engine.IO's */
+        if (c->kind != CONN_SOCKETIO && c->kind != CONN_PROBE) /* there the heartbeat is Engine.IO's */
             client_on_pong(&w->hub, c);
         break;
     default: client_end(&w->hub, c, CLOSE_TRANSPORT_CLOSE, piece->close_code, NULL); break;
@@ -247,7 +270,26 @@ static void on_ws_bytes(struct worker *w, struct conn *c, struct slice bytes)
     }
 }
 
-static void on_http_bytes(struct worker *w, struct conn *c, struct slice bytes)
+/* Bytes that come while a request waits for its answer: those of its body, or the next request's, which wait too. */
+static void on_bytes_behind(struct worker *w, struct conn *c, struct slice *bytes)
+{
+    struct slice all;
+    uint32_t *scanned;
+
+    if (c->kind == CONN_POST && !exchange_of(&w->hub, c)->body_whole) {
+        engine_on_body(w, c, bytes);
+        return;
+    }
+    if (c->kind == CONN_POST ? input_keep_rest(&w->hub, c, *bytes) != INPUT_MORE
+                             : input_add_head(&w->hub, c, *bytes, &all, &scanned) != INPUT_COMPLETE) {
+        client_gone(&w->hub, c, CLOSE_MEMORY);
+        return;
+    }
+    bytes->n_bytes = 0;
+    conn_pause(c);
+}
+
+void worker_on_http_bytes(struct worker *w, struct conn *c, struct slice bytes)
 {
     struct hub *h = &w->hub;
 
@@ -258,23 +300,35 @@ static void on_http_bytes(struct worker *w, struct conn *c, struct slice bytes)
         uint32_t head_bytes;
         uint16_t status = 400;
 
+        if (exchange_of(h, c) != NULL) {
+            on_bytes_behind(w, c, &bytes);
+            continue;
+        }
         if (input_add_head(h, c, bytes, &all, &scanned) != INPUT_COMPLETE) {
             http_answer_error(w, c, 431);
             return;
         }
         if (!deferred_room(&h->deferred, ROOM_FOR_ANSWERS)) {
             conn_pause(c);
-            retry_later(w, c);
+            hub_retry_later(h, c);
             return;
         }
         switch (http_parse(all, scanned, &request, &head_bytes, &status)) {
-        case HTTP_NEED_MORE: return;
+        case HTTP_NEED_MORE:
+            if (all.n_bytes == bytes.n_bytes) /* the first of it: from here on it is a slow request */
+                wheel_arm(&h->conns.wheel, conn_index(&h->conns, c),
+                          h->now_ms + h->config->header_timeout_ms);
+            return;
         case HTTP_BAD: http_answer_error(w, c, status); return;
         case HTTP_OK: break;
         }
         /* the head was incomplete without `bytes`, so what is behind it is their end */
         assert(all.n_bytes - head_bytes <= bytes.n_bytes);
-        http_serve(w, c, &request);
+        if (!http_serve(w, c, &request, all)) {
+            conn_pause(c);
+            hub_retry_later(h, c);
+            return;
+        }
         bytes = slice_of(bytes.bytes + bytes.n_bytes - (all.n_bytes - head_bytes),
                          all.n_bytes - head_bytes);
         if (c->state == CONN_HTTP || c->state == CONN_OPEN)
@@ -302,7 +356,7 @@ static void on_received(struct worker *w, struct conn *c, const struct loop_even
     bytes = slice_of(loop_buffer(h->loop, event->buffer), (uint32_t)event->result);
     count_add(h->row, COUNT_BYTES_RECEIVED, bytes.n_bytes);
     switch ((enum conn_state)c->state) {
-    case CONN_HTTP: on_http_bytes(w, c, bytes); break;
+    case CONN_HTTP: worker_on_http_bytes(w, c, bytes); break;
     case CONN_OPEN: on_ws_bytes(w, c, bytes); break;
     case CONN_CLOSING:
     case CONN_LINGER:
@@ -321,21 +375,35 @@ static void on_received(struct worker *w, struct conn *c, const struct loop_even
 static void retry_stalled(struct worker *w)
 {
     struct hub *h = &w->hub;
-    uint32_t n = w->n_retry;
+    uint32_t n = h->n_retry;
+    uint32_t *these = h->retry;
 
-    w->n_retry = 0;
+    h->retry = h->retrying;
+    h->retrying = these;
+    h->n_retry = 0;
     for (uint32_t i = 0; i < n; i++) {
-        struct conn *c = conn_at(&h->conns, w->retry[i]);
+        struct conn *c = conn_at(&h->conns, these[i]);
         struct message m;
         struct slice rest;
 
         if ((c->flags & CONN_RETRY) == 0)
             continue; /* it has ended since */
         c->flags &= (uint16_t)~CONN_RETRY;
+        if (c->state == CONN_HTTP && c->kind == CONN_POST) {
+            conn_resume(c);
+            engine_retry_body(w, c);
+            if (exchange_of(h, c) == NULL) { /* answered: on to what came behind it */
+                rest = input_unstall(h, c);
+                worker_on_http_bytes(w, c, rest);
+                free((void *)(uintptr_t)rest.bytes);
+            }
+            conn_read_next(&h->conns, c);
+            continue;
+        }
         if (c->state == CONN_HTTP) {
             rest = input_take_head(h, c);
             conn_resume(c);
-            on_http_bytes(w, c, rest);
+            worker_on_http_bytes(w, c, rest);
             free((void *)(uintptr_t)rest.bytes);
             conn_read_next(&h->conns, c);
             continue;
@@ -343,7 +411,7 @@ static void retry_stalled(struct worker *w)
         if (c->state != CONN_OPEN || !input_stalled(h, c, &m))
             continue;
         if (on_message(w, c, &m) == DISPATCH_FULL) {
-            retry_later(w, c);
+            hub_retry_later(h, c);
             continue;
         }
         if (c->state != CONN_OPEN)
@@ -370,6 +438,8 @@ static void on_conn_event(struct worker *w, const struct loop_event *event)
     case CONN_OP_POLL:
         if (current)
             conn_on_poll(&h->conns, c, event);
+        if (current && c->kind == CONN_GET && (c->flags & (CONN_PAUSED | CONN_EOF)) == (CONN_PAUSED | CONN_EOF))
+            client_gone(h, c, CLOSE_TRANSPORT_ERROR); /* nobody will read its end */
         break;
     case CONN_OP_RECV:
         if (current && conn_on_received(&h->conns, c, event))
@@ -450,7 +520,8 @@ static void run_timers(struct worker *w)
     while ((index = wheel_expire(&h->conns.wheel, h->now_ms, &budget)) != WHEEL_NONE) {
         struct conn *c = conn_at(&h->conns, index);
 
-        if (c->state == CONN_HTTP && conn_cold(&h->conns, c)->input != NULL)
+        if (c->state == CONN_HTTP && c->kind == CONN_PLAIN_HTTP &&
+            conn_cold(&h->conns, c)->input != NULL)
             http_answer_error(w, c, 408); /* a head that was begun and not finished */
         else
             client_on_timer(h, c);
@@ -466,6 +537,7 @@ static void run_timers(struct worker *w)
         w->second_at_ms = h->now_ms + SECOND_MS;
         acks_expire(h->acks, h->now_ms);
         dispatch_second(&w->host);
+        recovery_second(h);
     }
 }
 
@@ -474,7 +546,8 @@ static void publish_counts(struct worker *w)
     struct hub *h = &w->hub;
     struct batch_stats stats = batch_stats_take(h->batch);
 
-    count_add(h->row, COUNT_DELIVERIES, stats.n_pieces);
+    count_add(h->row, COUNT_DELIVERIES, stats.n_pieces + h->n_polled);
+    h->n_polled = 0;
     count_add(h->row, COUNT_SENDS, stats.n_sends);
     count_add(h->row, COUNT_BYTES_SENT, stats.n_bytes);
     count_add(h->row, COUNT_SEND_SHORT, stats.n_short);
@@ -485,34 +558,39 @@ static void publish_counts(struct worker *w)
     count_add(h->row, COUNT_ENTERS,
               loop_stats_read(h->loop).n_enters - h->row->counters[COUNT_ENTERS]);
     gauge_set(h->row, GAUGE_ROOMS, h->rooms.n_named);
-    gauge_set(h->row, GAUGE_PENDING, h->conns.n_used - h->n_clients);
+    gauge_set(h->row, GAUGE_PENDING, hub_pending(h));
     gauge_set(h->row, GAUGE_SESSIONS_USED, sessions_used(h->identities));
-    shm_store_u32(&h->slot->n_pending, h->conns.n_used - h->n_clients);
+    shm_store_u32(&h->slot->n_pending, hub_pending(h));
 }
 
 /* How long to sleep. 0: there is something to do; nothing that may come while we sleep goes unnoticed, since we are parked then. */
 static uint32_t rest_ms(struct worker *w, bool caught_up, bool sent)
 {
     struct hub *h = &w->hub;
-    bool waits_for_room = w->n_retry > 0 || !replies_flush(h);
+    bool waits_for_room = h->n_retry > 0 || !replies_flush(h) || dispatch_waits(&w->host);
     uint32_t wait = wheel_next_ms(&h->conns.wheel, h->now_ms);
+    uint32_t apps = dispatch_rest_ms(&w->host);
     uint64_t second = w->second_at_ms > h->now_ms ? w->second_at_ms - h->now_ms : 0;
 
     shm_store_u64(&h->slot->waits_since_ms, !waits_for_room                ? 0
                                             : h->slot->waits_since_ms != 0 ? h->slot->waits_since_ms
                                                                            : h->now_ms);
-    if (!caught_up || !sent || h->n_condemned > 0)
+    if (!caught_up || !sent || h->n_condemned > 0 || !batch_idle(h->batch))
         return 0;
     if (waits_for_room && h->n_appended >= RING_TURN_COMMITS_MAX)
         return 0; /* not the ring was full, but the turn */
     if (wait > second)
         wait = (uint32_t)second;
+    if (wait > apps)
+        wait = apps;
     if (outqs_count(h->outqs) > 0 || inputs_bytes(h) > 0)
         wait = wait < QUEUES_MS ? wait : QUEUES_MS;
     if (h->draining || h->ending)
         wait = wait < DRAIN_LOOK_MS ? wait : DRAIN_LOOK_MS;
     if (waits_for_room || w->inbox_waits || h->conns.n_starved > 0)
         wait = wait < FULL_RETRY_MS ? wait : FULL_RETRY_MS;
+    if (wait > recovery_wait_ms(h))
+        wait = recovery_wait_ms(h);
     if (wait > 0 && !ring_park(&h->ring, h->walked))
         return 0;
     return wait;
@@ -535,6 +613,7 @@ static void worker_turn(struct worker *w, uint32_t *wait)
         on_event(w, &w->events[i]);
     retry_stalled(w);
     run_timers(w);
+    dispatch_turn(&w->host);
     worker_drain(w);
     worker_accept_more(w);
     conn_feed_starved(&h->conns);
@@ -543,6 +622,7 @@ static void worker_turn(struct worker *w, uint32_t *wait)
 
     if (batch_idle(h->batch) || w->fanout.sweep.open)
         caught_up = fanout_walk(h, &w->fanout);
+    batch_carry(h->batch);
     sent = fanout_send(h, &w->fanout);
     batch_flush_writable(h->batch, h->now_ms);
     clients_bury(h);

@@ -8,6 +8,7 @@
 #include "proto/http.h"
 #include "session/fanout.h"
 #include "session/hub.h"
+#include "session/input.h"
 
 #define WORKER_EVENTS_MAX 4096
 
@@ -27,9 +28,10 @@ struct worker {
     struct peal_host host;
     const struct child *child;
     struct loop_event *events; /* [WORKER_EVENTS_MAX] */
-    uint32_t
-        *retry; /* [conns.max]: connections whose input waits for room in the ring; CONN_RETRY */
-    uint32_t n_retry;
+    uint8_t *decoded; /* engine.c: a binary packet of a POST */
+    uint32_t decoded_max;
+    struct files *files; /* client_files; NULL: none */
+    uint8_t *request; /* [INBOX_BYTES_MAX]: the bytes of a request that was handed over */
     uint64_t bell; /* where the eventfd is read to */
     uint64_t second_at_ms;
     uint64_t queues_at_ms;
@@ -66,8 +68,11 @@ void worker_accept_more(struct worker *w);
 /* May this connection become a client? REFUSE_NOT: yes. */
 enum parcel_refusal worker_admission(struct worker *w, const struct conn *c);
 
-/* http.c: answers one request. The connection is then OPEN (upgraded), still HTTP (kept alive), or ending. */
-void http_serve(struct worker *w, struct conn *c, const struct http_request *request);
-void http_answer_error(struct worker *w, struct conn *c, uint16_t status);
+/* worker.c: bytes that were read from a connection that speaks HTTP; also those that another worker had read. */
+void worker_on_http_bytes(struct worker *w, struct conn *c, struct slice bytes);
+
+/* worker.c: one Engine.IO packet of the client that `c` carries. FULL: it must come again. */
+MUST_USE enum dispatch_result worker_on_packet(struct worker *w, struct conn *c,
+                                               const struct message *m);
 
 #endif

@@ -382,7 +382,7 @@ test('the dashboard works in a browser under its policy', async (t) => {
   await ioClients(t, peal.url, 3, { namespace: '/demo' });
   const browser = await startBrowser(t);
   const page = await browser.open(`${peal.adminUrl}/`);
-  await page.waitForFunction('document.querySelectorAll("#workers tr").length === 2 && document.getElementById("state").textContent === "ready"');
-  await page.waitForFunction('document.querySelector("#totals dd").textContent === "3"');
+  await page.waitForFunction(() => document.querySelectorAll('#workers tr').length === 2 && document.getElementById('state').textContent === 'ready');
+  await page.waitForFunction(() => document.querySelector('#totals dd').textContent === '3');
   assert.deepEqual(page.problems, []);
 });

@@ -98,7 +98,7 @@ static void stub_read_inbox(struct stub *s)
     int fds[INBOX_BATCH_MAX];
     int n;
 
-    while ((n = inbox_receive(s->child.inbox_fd, parcels, fds)) > 0) {
+    while ((n = inbox_receive(s->child.inbox_fd, parcels, fds, NULL)) > 0) {
         for (int i = 0; i < n; i++)
             stub_take(s, fds[i], &parcels[i]);
     }

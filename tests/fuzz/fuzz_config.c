@@ -53,7 +53,10 @@ static void check_promises(const struct config *c)
     CHECK((c->inbound_bytes_total & CONFIG_PERCENT) == 0 &&
           (c->outq_bytes_total & CONFIG_PERCENT) == 0);
     CHECK(c->path[0] == '/' && c->path[strlen(c->path) - 1] == '/');
-    CHECK(c->transport_websocket);
+    CHECK(c->transport_polling || c->transport_websocket);
+    CHECK(strpbrk(c->cookie, " ;,=\"") == NULL);
+    CHECK(!c->cors_credentials ||
+          (strcmp(c->origins, "*") != 0 && strcmp(c->cors_origin, "*") != 0));
     for (uint32_t i = 0; i < c->n_namespaces; i++) {
         CHECK(c->namespaces[i].name[0] == '/');
         CHECK(c->namespaces[i].app <= APP_RELAY);

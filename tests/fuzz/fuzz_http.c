@@ -6,7 +6,9 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-#include "proto/http.h"
+#include "proto/cors.h"
+#include "proto/etag.h"
+#include "proto/gzip.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
@@ -44,6 +46,42 @@ static void try_query(struct slice query)
     (void)http_query_get(query, "sid", out, sizeof out);
 }
 
+/* Whole lines of visible text, and as many as expected: nobody writes one of his own. */
+static void check_lines(const char *lines, uint32_t n, uint32_t n_lines_max)
+{
+    uint32_t n_lines = 0;
+
+    assert(lines[n] == '\0');
+    for (uint32_t i = 0; i < n; i++) {
+        if (lines[i] == '\r') {
+            assert(lines[i + 1] == '\n');
+            n_lines++;
+            i++;
+            continue;
+        }
+        assert(lines[i] >= ' ' && lines[i] <= '~');
+    }
+    assert(n == 0 || lines[n - 1] == '\n');
+    assert(n_lines <= n_lines_max);
+}
+
+static void try_answers(const struct http_request *r)
+{
+    static const char *const origins[] = { "same-host", "*", "http://a.b",
+                                           "same-host,https://*.example.com" };
+    static struct config c;
+    char lines[CORS_PREFLIGHT_MAX];
+
+    (void)gzip_negotiate(r);
+    (void)!etag_known(r, slice_text("\"x\""));
+    c.cors_credentials = true;
+    for (uint32_t i = 0; i < sizeof origins / sizeof origins[0]; i++) {
+        strcpy(c.origins, origins[i]);
+        check_lines(lines, cors_lines(&c, r, lines), 3);
+        check_lines(lines, cors_preflight(&c, r, lines), 7);
+    }
+}
+
 static void try_parts(const struct http_request *r, struct slice head)
 {
     static const char allowed[] = "same-host, https://*.example.com, http://[::1]:80";
@@ -69,6 +107,7 @@ static void try_parts(const struct http_request *r, struct slice head)
         assert(value.n_bytes == 0 || !memchr(value.bytes, '\n', value.n_bytes));
     }
     try_query(r->query);
+    try_answers(r);
     assert(http_origin_allowed("*", http_header_find(r, "origin"), host));
     (void)!http_origin_allowed(allowed, http_header_find(r, "origin"), host);
     (void)!http_origin_allowed("http://a.b", host, host);

@@ -17,15 +17,17 @@
 #include "net/conn.h"
 #include "peal/limits.h"
 
-#define FIXTURE_CONNS 8
+#define FIXTURE_CONNS   8
+#define FIXTURE_VIRTUAL 4
+#define FIXTURE_SLOTS   (FIXTURE_CONNS + FIXTURE_VIRTUAL)
 
 struct conn_fixture {
     struct loop *loop;
     struct conns conns;
-    int peers[FIXTURE_CONNS]; /* by index of the connection; -1: none */
-    char got[FIXTURE_CONNS][65536];
-    uint32_t n_got[FIXTURE_CONNS];
-    bool ended[FIXTURE_CONNS]; /* the peer's end has been read */
+    int peers[FIXTURE_SLOTS]; /* by index of the connection; -1: none */
+    char got[FIXTURE_SLOTS][65536];
+    uint32_t n_got[FIXTURE_SLOTS];
+    bool ended[FIXTURE_SLOTS]; /* the peer's end has been read */
     bool hoard;                /* receive buffers are not given back */
     uint16_t hoarded[64];
     uint32_t n_hoarded;
@@ -47,9 +49,9 @@ static inline void conn_fixture_init(struct conn_fixture *f, uint32_t n_buffers)
         fprintf(stderr, "skipped: %s\n", why);
         exit(77);
     }
-    if (conns_init(&f->conns, f->loop, FIXTURE_CONNS, 0) != 0)
+    if (conns_init(&f->conns, f->loop, FIXTURE_CONNS, FIXTURE_VIRTUAL, 0) != 0)
         abort();
-    for (uint32_t i = 0; i < FIXTURE_CONNS; i++)
+    for (uint32_t i = 0; i < FIXTURE_SLOTS; i++)
         f->peers[i] = -1;
 }
 
@@ -145,7 +147,7 @@ static inline void conn_fixture_destroy(struct conn_fixture *f)
     for (uint32_t turn = 0; turn < 1000 && f->conns.n_used > 0; turn++)
         (void)conn_fixture_turn(f, 10);
     assert(f->conns.n_used == 0);
-    for (uint32_t i = 0; i < FIXTURE_CONNS; i++)
+    for (uint32_t i = 0; i < FIXTURE_SLOTS; i++)
         if (f->peers[i] >= 0)
             (void)close(f->peers[i]);
     loop_free(f->loop);

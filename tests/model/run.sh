@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs the Spin model checker on the two models of the ring: the small configurations, which must hold, and the planted
+# Runs the Spin model checker on the two models of the ring, and on that of sockets that come back: the small configurations, which must hold, and the planted
 # mistakes that small configurations find. `run.sh soak` (or PEAL_SOAK=1) runs the large ones instead: minutes and gigabytes.
-# The tables in the heads of ring.pml and bell.pml say what is what.
+# The tables in the heads of the models say what is what.
 #
 # @test soak-too timeout=900
 set -uo pipefail
@@ -65,6 +65,10 @@ if [[ $soak == no ]]; then
     done
     fails bell $deep -DR0=2 -DR1=1 -DCAP=1 -DQUARTER=0 -DWAIT_BEFORE_BELL
     fails bell $deep -DALL_AWAKE
+    holds claim $deep
+    for mistake in CLAIM_BY_STORE ARENA_AFTER_CLAIM SEQ_FIRST ONE_COPY FORGET_CLAIMED; do
+        fails claim $deep -D$mistake
+    done
 else
     holds ring $deep -DP=3 -DRECORDS=1
     holds bell $deep

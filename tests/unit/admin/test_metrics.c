@@ -139,7 +139,7 @@ static void test_the_names_of_the_contract_are_there(void **state)
         "peal_connections_refused_total{reason=\"origin\"} 0",
         "peal_closes_total{reason=\"worker_died\"} 0",
         "peal_closes_total{reason=\"host_stop\"} 0",
-        "peal_session_unknown_total{cause=\"unknown\"} 0",
+        "peal_session_unknown_total{cause=\"ended\"} 0",
         "peal_rooms{worker=\"0\"} 0",
         "peal_messages_received_total 0",
         "peal_events_unhandled_total 0",

@@ -30,9 +30,11 @@ struct world {
     uint8_t *ring;
     uint32_t tail;
     uint32_t floor;
-    struct stream streams[FIXTURE_CONNS];
+    struct stream streams[FIXTURE_SLOTS];
     uint32_t n_failed;
     uint32_t n_finished;
+    uint32_t n_carried;
+    struct conn *carrier; /* of what virtual connections got */
     uint32_t n_lagged;
     enum outq_result why;
     uint32_t seed;
@@ -74,6 +76,25 @@ static void on_lagged(void *context, struct conn *c, enum outq_result why)
     w->n_lagged++;
 }
 
+/* As polling does: what the queue of a virtual connection has goes to a socket. */
+static void on_carry(void *context, struct conn *c)
+{
+    struct iovec iov[4];
+    bool lost;
+    uint32_t n;
+
+    (void)context;
+    w->n_carried++;
+    while ((n = outq_peek(w->outqs, c->outq, iov, 4, &lost)) > 0) {
+        assert_false(lost);
+        for (uint32_t i = 0; i < n; i++) {
+            assert_int_equal(batch_bytes(w->batch, w->carrier, iov[i].iov_base, (uint32_t)iov[i].iov_len, false),
+                             OUTQ_OK);
+            (void)outq_consume(w->outqs, c->outq, iov[i].iov_len, 0);
+        }
+    }
+}
+
 static void on_writable(void *context, struct conn *c)
 {
     (void)context;
@@ -83,7 +104,9 @@ static void on_writable(void *context, struct conn *c)
 static void begin(uint32_t nodes_max, uint32_t arena_bytes, uint32_t items_max)
 {
     struct batch_limits limits = { nodes_max, arena_bytes };
-    struct batch_events events = { on_failed, on_finished, on_lagged, NULL };
+    struct batch_events events = {
+        .carry = on_carry, .failed = on_failed, .finished = on_finished, .lagged = on_lagged
+    };
     struct outq_source source = { copy, NULL };
 
     w = calloc(1, sizeof *w);
@@ -99,7 +122,7 @@ static void begin(uint32_t nodes_max, uint32_t arena_bytes, uint32_t items_max)
     w->seed = 12345;
     for (uint32_t i = 0; i < RING_BYTES; i++)
         w->ring[i] = (uint8_t)(i * 2654435761u >> 13);
-    for (uint32_t i = 0; i < FIXTURE_CONNS; i++) {
+    for (uint32_t i = 0; i < FIXTURE_SLOTS; i++) {
         w->streams[i].want = malloc(WANT_MAX);
         w->streams[i].got = malloc(WANT_MAX);
         assert_non_null(w->streams[i].want);
@@ -109,7 +132,7 @@ static void begin(uint32_t nodes_max, uint32_t arena_bytes, uint32_t items_max)
 
 static void end(void)
 {
-    for (uint32_t i = 0; i < FIXTURE_CONNS; i++) {
+    for (uint32_t i = 0; i < FIXTURE_SLOTS; i++) {
         struct conn *c = conn_at(&w->net.conns, i);
 
         outq_free(w->outqs, c->outq);
@@ -500,6 +523,41 @@ static void test_a_connection_that_is_to_end_ends_when_everything_is_out(void **
     end();
 }
 
+static void test_a_virtual_connection_is_carried_once_a_turn_with_all_it_got(void **state)
+{
+    struct peer_address peer = { 0 };
+    struct conn *virtual;
+
+    (void)state;
+    begin(100, 1000, 100);
+    w->carrier = opened();
+    virtual = conn_at(&w->net.conns, conn_open_virtual(&w->net.conns, &peer));
+    virtual->outq = outq_new(w->outqs, conn_index(&w->net.conns, virtual), 0);
+    assert_non_null(virtual->outq);
+    batch_carry(w->batch);
+    assert_int_equal(w->n_carried, 0);
+    for (uint32_t turn = 1; turn <= 3; turn++) {
+        for (uint32_t i = 0; i < 5; i++) {
+            struct outq_record record = append(20 + i);
+
+            assert_int_equal(batch_record(w->batch, virtual, &record, w->ring + record.position), OUTQ_OK);
+            expect(w->carrier, w->ring + record.position, record.n_bytes);
+        }
+        assert_int_equal(batch_bytes(w->batch, virtual, "own", 3, false), OUTQ_OK);
+        expect(w->carrier, "own", 3);
+        batch_carry(w->batch);
+        assert_int_equal(w->n_carried, turn);
+        flush();
+        read_all(w->carrier);
+    }
+    outq_free(w->outqs, virtual->outq);
+    virtual->outq = NULL;
+    conn_kill(&w->net.conns, virtual);
+    batch_carry(w->batch); /* in the list or not, it is gone */
+    assert_int_equal(w->n_carried, 3);
+    end();
+}
+
 static void test_a_broken_socket_fails_alone(void **state)
 {
     struct conn *c[2];
@@ -593,6 +651,7 @@ int main(void)
         cmocka_unit_test(test_a_peer_without_room_in_its_queue_lags_and_the_others_do_not),
         cmocka_unit_test(test_a_hole_is_reported_when_it_is_reached),
         cmocka_unit_test(test_a_connection_that_is_to_end_ends_when_everything_is_out),
+        cmocka_unit_test(test_a_virtual_connection_is_carried_once_a_turn_with_all_it_got),
         cmocka_unit_test(test_a_broken_socket_fails_alone),
         cmocka_unit_test(test_what_was_queued_for_a_killed_connection_does_not_reach_its_successor),
         cmocka_unit_test(test_random_traffic_to_readers_of_all_speeds_arrives_exactly),

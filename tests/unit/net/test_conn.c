@@ -274,6 +274,37 @@ static void test_a_connection_becomes_only_what_the_drawing_allows(void **state)
         }
 }
 
+static void test_a_virtual_connection_has_bounds_and_generations_of_its_own(void **state)
+{
+    struct peer_address peer = { .port = 5 };
+    uint32_t all[FIXTURE_VIRTUAL];
+    uint64_t old;
+    struct conn *c;
+
+    (void)state;
+    for (uint32_t i = 0; i < FIXTURE_VIRTUAL; i++) {
+        all[i] = conn_open_virtual(&f->conns, &peer);
+        assert_int_not_equal(all[i], CONN_NONE);
+        assert_int_equal(conn_at(&f->conns, all[i])->state, CONN_OPEN);
+    }
+    assert_int_equal(conn_open_virtual(&f->conns, &peer), CONN_NONE);
+    for (uint32_t i = 0; i < FIXTURE_CONNS; i++) /* they take no socket's place */
+        assert_int_not_equal(conn_fixture_open(f), CONN_NONE);
+    assert_int_equal(conn_fixture_open(f), CONN_NONE);
+    c = conn_at(&f->conns, all[2]);
+    old = tag_pack(CONN_OP_RECV, all[2], c->generation);
+    conn_kill(&f->conns, c);
+    assert_int_equal(c->state, CONN_DYING); /* nobody finds another in the slot in the middle of a turn */
+    assert_int_equal(conn_open_virtual(&f->conns, &peer), CONN_NONE);
+    conn_fixture_settle(f);
+    assert_int_equal(conn_open_virtual(&f->conns, &peer), all[2]);
+    assert_false(conn_is_current(c, old));
+    for (uint32_t i = 0; i < FIXTURE_VIRTUAL; i++)
+        conn_kill(&f->conns, conn_at(&f->conns, all[i]));
+    conn_fixture_settle(f);
+    assert_int_equal(f->conns.n_virtual, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -290,6 +321,7 @@ int main(void)
         TEST(test_killing_before_the_first_turn_frees_the_slot),
         TEST(test_a_slot_that_is_used_again_is_of_another_generation),
         TEST(test_beyond_max_the_caller_keeps_its_descriptor),
+        TEST(test_a_virtual_connection_has_bounds_and_generations_of_its_own),
         TEST(test_lingering_tells_the_peer_the_end_and_goes_on_reading),
         TEST(test_a_connection_becomes_only_what_the_drawing_allows),
     };

@@ -75,7 +75,7 @@ static void test_a_batch_arrives_whole_with_its_descriptors_in_order(void **stat
                 fds_out[i] = i < n_fds ? pipes[i % 2] : -1;
             }
             assert_int_equal(inbox_send(ends[1], out, fds_out, n), 0);
-            assert_int_equal(inbox_receive(ends[0], in, fds_in), (int)n);
+            assert_int_equal(inbox_receive(ends[0], in, fds_in, NULL), (int)n);
             assert_memory_equal(in, out, n * sizeof out[0]);
             for (uint32_t i = 0; i < n; i++) {
                 if (i >= n_fds) {
@@ -88,7 +88,7 @@ static void test_a_batch_arrives_whole_with_its_descriptors_in_order(void **stat
             }
         }
     }
-    assert_int_equal(inbox_receive(ends[0], in, fds_in), 0);
+    assert_int_equal(inbox_receive(ends[0], in, fds_in, NULL), 0);
     close(pipes[0]);
     close(pipes[1]);
     close(ends[0]);
@@ -111,7 +111,7 @@ static void test_eight_full_batches_fit_and_a_full_inbox_says_again(void **state
         n++;
     assert_int_equal(error, -EAGAIN);
     assert_true(n >= 8);
-    while ((got = inbox_receive(ends[0], in, fds)) > 0) {
+    while ((got = inbox_receive(ends[0], in, fds, NULL)) > 0) {
         assert_int_equal(got, INBOX_BATCH_MAX);
         for (int i = 0; i < got; i++)
             close(fds[i]);
@@ -143,12 +143,44 @@ static void test_what_is_not_ours_is_dropped_with_its_descriptors_and_the_next_a
     send_raw(ends[1], many, sizeof many, pair, 2);      /* longer than a batch */
     send_raw(ends[1], &good, sizeof good, pair, 2);     /* a descriptor too many */
     assert_int_equal(inbox_send(ends[1], &good, &none, 1), 0);
-    assert_int_equal(inbox_receive(ends[0], in, fds_in), 1);
+    assert_int_equal(inbox_receive(ends[0], in, fds_in, NULL), 1);
     assert_int_equal(in[0].value, 7);
     assert_int_equal(fds_in[0], -1);
     assert_int_equal(open_descriptors(), before);
     close(pair[0]);
     close(pair[1]);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void test_a_request_arrives_with_its_bytes_whatever_their_number(void **state)
+{
+    static const uint32_t lengths[] = { 1, 100, 2267, 2268, 2269, 20000, INBOX_BYTES_MAX };
+    static uint8_t sent[INBOX_BYTES_MAX], got[INBOX_BYTES_MAX];
+    struct parcel parcel = parcel_number(3), in[INBOX_BATCH_MAX];
+    int ends[2], fds[INBOX_BATCH_MAX], null = open("/dev/null", O_RDONLY);
+    uint32_t before;
+
+    (void)state;
+    assert_int_equal(inbox_open(ends), 0);
+    before = open_descriptors();
+    for (uint32_t i = 0; i < INBOX_BYTES_MAX; i++)
+        sent[i] = (uint8_t)(i * 31 + i / 256);
+    for (uint32_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        memset(got, 0, sizeof got);
+        assert_int_equal(inbox_send_request(ends[1], &parcel, null, slice_of(sent, lengths[i])), 0);
+        assert_int_equal(inbox_receive(ends[0], in, fds, got), 1);
+        assert_int_equal(in[0].kind, PARCEL_REQUEST);
+        assert_int_equal(in[0].value, lengths[i]);
+        assert_true(same_file(fds[0], null));
+        assert_memory_equal(got, sent, lengths[i]);
+        close(fds[0]);
+    }
+    /* nobody wants its bytes here: dropped, with its descriptor */
+    assert_int_equal(inbox_send_request(ends[1], &parcel, null, slice_of(sent, 5000)), 0);
+    assert_int_equal(inbox_receive(ends[0], in, fds, NULL), 0);
+    assert_int_equal(open_descriptors(), before);
+    close(null);
     close(ends[0]);
     close(ends[1]);
 }
@@ -172,7 +204,7 @@ static void test_a_receiver_without_descriptors_drops_and_leaks_none(void **stat
     tight = limit;
     tight.rlim_cur = (rlim_t)null + 4;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
-    assert_int_equal(inbox_receive(ends[0], in, fds), 0);
+    assert_int_equal(inbox_receive(ends[0], in, fds, NULL), 0);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
     assert_int_equal(open_descriptors(), before);
     close(null);
@@ -220,6 +252,7 @@ int main(void)
         cmocka_unit_test(test_eight_full_batches_fit_and_a_full_inbox_says_again),
         cmocka_unit_test(
             test_what_is_not_ours_is_dropped_with_its_descriptors_and_the_next_arrives),
+        cmocka_unit_test(test_a_request_arrives_with_its_bytes_whatever_their_number),
         cmocka_unit_test(test_a_receiver_without_descriptors_drops_and_leaks_none),
         cmocka_unit_test(test_peers_are_named_without_port_and_mapped_addresses_are_ipv4),
     };

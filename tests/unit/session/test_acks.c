@@ -102,6 +102,44 @@ static void test_the_number_of_those_asked_is_bounded_over_all(void **state)
     assert_int_equal(acks_count(acks, 2), 2);
 }
 
+static void test_who_answers_while_others_are_still_being_asked_counts(void **state)
+{
+    (void)state;
+    assert_true(acks_open(acks, 1, 0, 100));
+    for (uint32_t i = 200; i > 100; i--) /* a large sweep goes by slices */
+        acks_expect(acks, 1, i, 7);
+    assert_true(acks_take(acks, 1, 150, 7));
+    for (uint32_t i = 100; i > 0; i--)
+        acks_expect(acks, 1, i, 7);
+    assert_int_equal(acks_count(acks, 1), 200);
+    assert_false(acks_take(acks, 1, 150, 7));
+    for (uint32_t i = 1; i <= 200; i++)
+        if (i != 150)
+            assert_true(acks_take(acks, 1, i, 7));
+}
+
+static void test_it_is_forgotten_when_all_have_answered_and_nobody_else_is_asked(void **state)
+{
+    (void)state;
+    for (uint64_t id = 1; id <= 3; id++)
+        assert_true(acks_open(acks, id, 0, 100));
+    acks_asked(acks, 1); /* nobody was there */
+    assert_true(acks_open(acks, 1, 0, 100));
+    acks_expect(acks, 2, 5, 1);
+    acks_expect(acks, 2, 6, 1);
+    assert_true(acks_take(acks, 2, 5, 1));
+    acks_asked(acks, 2);
+    assert_int_equal(acks_count(acks, 2), 2);
+    assert_true(acks_take(acks, 2, 6, 1));
+    assert_int_equal(acks_count(acks, 2), 0);
+    acks_expect(acks, 3, 5, 1);
+    assert_true(acks_take(acks, 3, 5, 1)); /* all so far, but others may be to come */
+    acks_expect(acks, 3, 6, 1);
+    acks_asked(acks, 3);
+    assert_true(acks_take(acks, 3, 6, 1));
+    acks_asked(acks, 9); /* unknown */
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -112,6 +150,8 @@ int main(void)
         TEST(test_answers_after_the_timeout_are_not_taken),
         TEST(test_no_timeout_is_the_longest_one),
         TEST(test_the_number_of_those_asked_is_bounded_over_all),
+        TEST(test_who_answers_while_others_are_still_being_asked_counts),
+        TEST(test_it_is_forgotten_when_all_have_answered_and_nobody_else_is_asked),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -106,6 +106,26 @@ static void test_an_item_without_bytes_has_none(void **state)
     assert_int_equal(due->kind, DEFERRED_JOIN);
 }
 
+static void test_what_is_due_moves_to_another_connection(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 4; i++) {
+        struct deferred_item item = {
+            .position = i, .conn = i % 2, .conn_generation = 5 + i / 2, .kind = DEFERRED_LEAVE
+        };
+
+        assert_true(deferred_push(&list, &item));
+    }
+    deferred_move(&list, 1, 5, 9, 77); /* not generation 6 of the same slot */
+    for (uint32_t i = 0; i < 4; i++) {
+        struct deferred_item *due = deferred_due(&list, i);
+
+        assert_int_equal(due->conn, i == 1 ? 9 : i % 2);
+        assert_int_equal(due->conn_generation, i == 1 ? 77 : 5 + i / 2);
+        deferred_pop(&list);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -115,6 +135,7 @@ int main(void)
         TEST(test_the_room_is_what_is_left),
         TEST(test_order_is_kept_around_the_end_of_the_ring),
         TEST(test_an_item_without_bytes_has_none),
+        TEST(test_what_is_due_moves_to_another_connection),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -26,7 +26,7 @@ static int setup(void **state)
     hub.row = &hub.region.counters[0];
     hub.inputs = inputs_new();
     assert_non_null(hub.inputs);
-    return conns_init(&hub.conns, NULL, 8, 0);
+    return conns_init(&hub.conns, NULL, 8, 0, 0);
 }
 
 /* Whatever a test has begun, forgetting its connections leaves nothing. */

@@ -293,6 +293,8 @@ static void step(struct model *m)
         step_go(m, i);
     } else if (what < 20) {
         step_activate(m, i);
+    } else if (what < 25) {
+        sock_move(&sockets, &rooms, k, 1000 + any(m, 100)); /* an upgrade: every place says so (check_room) */
     } else if (what < 65) {
         assert_int_equal(sock_enter(&sockets, &rooms, k, held(k->nsp, r)), !m->in[i][r]);
         m->in[i][r] = true;

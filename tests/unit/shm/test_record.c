@@ -457,9 +457,121 @@ static void test_a_void_is_valid_whatever_lies_behind_its_header(void **state)
     assert_null(v.frames.bytes);
 }
 
+/* --- offsets --- */
+
+static struct record_spec event_spec(const char *packet, uint32_t event_at,
+                                     struct record_part part[2])
+{
+    struct record_spec spec = { .header = { .kind = RECORD_BROADCAST },
+                                .nsp = slice_text("/"),
+                                .parts = part,
+                                .n_parts = 1,
+                                .event_at = event_at };
+
+    part[0] = (struct record_part){ slice_text(packet), WS_TEXT };
+    part[1] = (struct record_part){ slice_of("\x01\x02", 2), WS_BINARY };
+    return spec;
+}
+
+static void test_an_offset_is_the_last_argument_whatever_the_length(void **state)
+{
+    static const char tail[] = ",\"...\"]";
+    char packet[70000] = "42[\"e\",\"";
+
+    (void)state;
+    /* around the lengths at which a frame header grows, with what is added on either side */
+    for (uint32_t n = 12; n < sizeof packet - 3; n += n < 300                  ? 1
+                                                      : n > 65400 && n < 65600 ? 1
+                                                                               : 997) {
+        struct record_part part[2];
+        struct record_view v;
+        struct record_spec spec;
+        uint64_t position;
+        uint32_t n_bytes;
+        uint8_t *record;
+
+        memset(packet + 8, 'x', n - 8);
+        memcpy(packet + n, "\"]", 3);
+        spec = event_spec(packet, 2, part);
+        spec.n_parts = 1 + n % 2;
+        record_ask_offset(&spec, 0x1234567890ull);
+        assert_true(spec.with_offset);
+        record = written(&spec, &n_bytes);
+        record_stamp(record, 4711 + n);
+        must_view(&v, record, n_bytes);
+        assert_int_equal(v.n_offset_bytes, OFFSET_ARGUMENT_BYTES);
+        assert_int_equal(v.event.n_bytes, n + OFFSET_ARGUMENT_BYTES);
+        assert_memory_equal(v.event.bytes, packet + 2, n - 1);
+        assert_memory_equal(v.event.bytes + n - 1, tail, 2);
+        assert_memory_equal(v.event.bytes + v.event.n_bytes - 2, tail + 5, 2);
+        assert_int_equal(
+            offset_read(slice_of(v.event.bytes + n + 1, OFFSET_CHARS), 0x1234567890ull, &position),
+            OFFSET_OK);
+        assert_true(position == 4711 + n);
+        free(record);
+    }
+}
+
+static void test_only_events_without_acknowledgement_get_an_offset(void **state)
+{
+    struct record_part part[2];
+    struct record_spec spec;
+    static const char *const refused[] = { "42[]", "42[ ]", "42[\t\n]", "42[1] ", "42", "42[" };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        spec = event_spec(refused[i], 2, part);
+        record_ask_offset(&spec, 1);
+        assert_false(spec.with_offset);
+    }
+    spec = event_spec("42[1]", 2, part);
+    record_ask_offset(&spec, 1);
+    assert_true(spec.with_offset);
+    spec.header.flags = RECORD_WANTS_ACK;
+    record_ask_offset(&spec, 1);
+    assert_false(spec.with_offset);
+    spec.header.flags = 0;
+    spec.header.encoding = ENCODING_WS_TEXT;
+    record_ask_offset(&spec, 1);
+    assert_false(spec.with_offset);
+    spec.header.encoding = ENCODING_SOCKETIO;
+    spec.header.kind = RECORD_ACK;
+    record_ask_offset(&spec, 1);
+    assert_false(spec.with_offset);
+}
+
+static void test_an_offset_elsewhere_than_at_the_end_is_refused(void **state)
+{
+    struct record_part part[2];
+    struct record_spec spec = event_spec("42[\"event\"]", 2, part);
+    struct record_header *header;
+    struct record_view v;
+    uint32_t n, right;
+    uint8_t *record;
+
+    (void)state;
+    record_ask_offset(&spec, 1);
+    record = written(&spec, &n);
+    header = (struct record_header *)record;
+    right = header->offset_at;
+    for (uint32_t at = 1; at < n + 64; at++) {
+        header->offset_at = at;
+        assert_int_equal(record_view(&v, record, n), at == right);
+    }
+    header->offset_at = right;
+    header->encoding = ENCODING_WS_TEXT;
+    assert_false(record_view(&v, record, n));
+    header->kind = RECORD_REPLY;
+    assert_false(record_view(&v, record, n));
+    free(record);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_an_offset_is_the_last_argument_whatever_the_length),
+        cmocka_unit_test(test_only_events_without_acknowledgement_get_an_offset),
+        cmocka_unit_test(test_an_offset_elsewhere_than_at_the_end_is_refused),
         cmocka_unit_test(test_siphash_gives_the_vectors_of_its_paper),
         cmocka_unit_test(test_hashes_tell_namespace_room_and_key_apart),
         cmocka_unit_test(test_what_is_written_is_read_back),

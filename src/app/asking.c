@@ -1,0 +1,261 @@
+/* asking.c: include/peal/app.h, what workers tell and ask each other: emits with acknowledgements, server-side emits, fetches, changes of many sockets. All of
+ * it travels through the ring, also from a worker to itself: one order for all. */
+#include <stdlib.h>
+
+#include "app/compose.h"
+#include "app/messages.h"
+#include "shm/atomic.h"
+
+/* Workers that will read a record that is appended now; `starting`: also those that are about to serve. */
+static uint64_t workers_mask(const struct peal_host *host, bool starting)
+{
+    const struct region *region = &host->hub->region;
+    uint64_t mask = 1ull << region->self;
+
+    for (uint32_t i = 0; i < region->header->n_workers; i++) {
+        uint32_t state = shm_load_acquire_u32(&region->header->slots[i].state);
+
+        if (state == SLOT_LIVE || (starting && state == SLOT_STARTING))
+            mask |= 1ull << i;
+    }
+    return mask;
+}
+
+static void finish(struct peal_host *host, struct request *r, bool timed_out)
+{
+    struct handler call;
+    struct peal_answers answers;
+    struct request copy = *r;
+
+    timer_cancel(&host->timers, r->timer);
+    (void)request_answers(r, timed_out, &answers);
+    host_enter(host, &call, copy.app, "answers");
+    copy.fn(host, copy.context, &answers);
+    host_leave(host, &call, (struct peal_text){ NULL, 0 });
+    request_answers_free(&answers);
+    request_close(&host->requests, r);
+}
+
+static void out_of_time(struct peal_host *host, void *context)
+{
+    struct request *r = request_find(&host->requests, (uint64_t)(uintptr_t)context);
+
+    if (r != NULL)
+        finish(host, r, !request_complete(r));
+}
+
+void host_take_answer(struct peal_host *host, const struct record_view *view)
+{
+    struct request *r = requests_take(&host->requests, view);
+
+    if (r != NULL)
+        finish(host, r, false);
+}
+
+void host_worker_gone(struct peal_host *host, uint32_t slot)
+{
+    struct request *r;
+
+    while ((r = requests_gone(&host->requests, slot)) != NULL)
+        finish(host, r, false);
+}
+
+static struct request *open_request(struct peal_host *host, enum request_kind kind,
+                                    peal_answers_fn fn, void *context)
+{
+    struct request *r = request_open(&host->requests, host->hub, kind);
+
+    if (r == NULL)
+        return NULL;
+    r->app = host->current != NULL ? host->current : &host->apps[0];
+    r->fn = fn;
+    r->context = context;
+    return r;
+}
+
+/* It has been appended, or not. */
+static enum peal_result opened(struct peal_host *host, struct request *r, enum peal_result result,
+                               uint32_t timeout_ms)
+{
+    if (result != PEAL_OK)
+        request_close(&host->requests, r);
+    else
+        r->timer =
+            timer_new(&host->timers, NULL, host->hub->now_ms + (r->waiting == 0 ? 0 : timeout_ms),
+                      0, out_of_time, (void *)(uintptr_t)r->id);
+    return result;
+}
+
+static bool is_timeout(uint32_t timeout_ms)
+{
+    return timeout_ms > 0 && timeout_ms <= PEAL_REQUEST_TIMEOUT_MAX;
+}
+
+enum peal_result peal_emit_ack(struct peal_host *host, struct peal_text nsp,
+                               const struct peal_selector *to, struct peal_message message,
+                               uint32_t timeout_ms, peal_answers_fn answers, void *context)
+{
+    struct emit with = { .flags = RECORD_WANTS_ACK | RECORD_LOCAL, .timeout_ms = timeout_ms };
+    struct request *r;
+
+    if (!host_on_loop(host, __func__))
+        return PEAL_THREAD;
+    if (!is_timeout(timeout_ms) || answers == NULL)
+        return PEAL_INVALID;
+    r = open_request(host, REQUEST_ACKS, answers, context);
+    if (r == NULL)
+        return PEAL_LIMIT;
+    r->waiting = workers_mask(host, false);
+    with.ack_id = r->id;
+    with.targets = r->waiting;
+    return opened(host, r, message_emit(host, nsp, to, &message, &with), timeout_ms);
+}
+
+enum peal_result peal_send_ack(struct peal_host *host, peal_socket socket,
+                               struct peal_message message, uint32_t timeout_ms,
+                               peal_answers_fn answers, void *context)
+{
+    struct emit with = { .flags = RECORD_WANTS_ACK, .timeout_ms = timeout_ms };
+    struct request *r;
+
+    if (!host_on_loop(host, __func__))
+        return PEAL_THREAD;
+    if (!is_timeout(timeout_ms) || answers == NULL)
+        return PEAL_INVALID;
+    r = open_request(host, REQUEST_ACKS, answers, context);
+    if (r == NULL)
+        return PEAL_LIMIT;
+    r->single = true;
+    r->waiting = 1ull << host->hub->region.self; /* it is ours: nobody else need be woken */
+    with.ack_id = r->id;
+    with.targets = r->waiting;
+    return opened(host, r, message_send(host, socket, &message, &with), timeout_ms);
+}
+
+enum peal_result peal_server_emit(struct peal_host *host, struct peal_text nsp,
+                                  struct peal_message message, bool self, uint32_t timeout_ms,
+                                  peal_answers_fn answers, void *context)
+{
+    struct hub *h = host->hub;
+    uint64_t own = 1ull << h->region.self;
+    struct record_part part;
+    struct record_spec spec = { .nsp = slice_from(nsp), .parts = &part, .n_parts = 1 };
+    struct request *r = NULL;
+    enum peal_result result;
+    struct composed c;
+    char *joined;
+
+    if (!host_on_loop(host, __func__))
+        return PEAL_THREAD;
+    if (nsp.bytes == NULL || message.n_attachments > 0 ||
+        (answers != NULL && !is_timeout(timeout_ms)))
+        return PEAL_INVALID;
+    result = compose(host, &message, true, &c);
+    if (result != PEAL_OK)
+        return result;
+    joined = malloc((size_t)c.head.n_bytes + c.tail.n_bytes);
+    if (joined == NULL)
+        return PEAL_FULL;
+    memcpy(joined, c.head.bytes, c.head.n_bytes);
+    if (c.tail.n_bytes > 0)
+        memcpy(joined + c.head.n_bytes, c.tail.bytes, c.tail.n_bytes);
+    part = (struct record_part){ .payload = slice_of(joined, c.head.n_bytes + c.tail.n_bytes) };
+    spec.header.kind = RECORD_SERVER_EMIT;
+    spec.header.flags = RECORD_LOCAL;
+    spec.header.targets = (1ull << h->region.header->n_workers) - 1;
+    if (!self)
+        spec.header.targets &= ~own;
+    if (answers != NULL) {
+        r = open_request(host, REQUEST_WORKERS, answers, context);
+        if (r == NULL) {
+            free(joined);
+            return PEAL_LIMIT;
+        }
+        r->waiting = workers_mask(host, true) & spec.header.targets;
+        r->n_expected = (uint32_t)__builtin_popcountll(r->waiting);
+        spec.header.id = r->id;
+        spec.header.flags |= RECORD_WANTS_ACK;
+    }
+    result = message_append(host, &spec);
+    free(joined);
+    return r == NULL ? result : opened(host, r, result, timeout_ms);
+}
+
+enum peal_result peal_fetch(struct peal_host *host, struct peal_text nsp,
+                            const struct peal_selector *to, enum peal_fetch what,
+                            peal_answers_fn answers, void *context)
+{
+    static const uint8_t details[] = { FETCH_SOCKETS, FETCH_SOCKET_IDS, FETCH_COUNT };
+    struct names names;
+    struct record_spec spec = { .nsp = slice_from(nsp),
+                                .rooms = names.rooms,
+                                .except = names.except };
+    struct request *r;
+
+    if (!host_on_loop(host, __func__))
+        return PEAL_THREAD;
+    if (nsp.bytes == NULL || answers == NULL || (uint32_t)what >= sizeof details ||
+        !message_selector(to, &names))
+        return PEAL_INVALID;
+    r = open_request(host, what == PEAL_FETCH_COUNT ? REQUEST_COUNT : REQUEST_LIST, answers,
+                     context);
+    if (r == NULL)
+        return PEAL_LIMIT;
+    r->waiting = workers_mask(host, false);
+    spec.n_rooms = to->n_rooms;
+    spec.n_except = to->n_except;
+    spec.header.kind = RECORD_FETCH;
+    spec.header.flags = RECORD_LOCAL;
+    spec.header.id = r->id;
+    spec.header.detail = details[what];
+    spec.header.targets = r->waiting;
+    return opened(host, r, message_append(host, &spec),
+                  host->hub->config->redis_request_timeout_ms);
+}
+
+/* --- changes of many sockets --- */
+
+static enum peal_result change(struct peal_host *host, struct peal_text nsp,
+                               const struct peal_selector *to, enum record_kind kind, uint8_t flags,
+                               const struct peal_text *rooms, uint32_t n_rooms)
+{
+    struct names names;
+    struct slice args[PEAL_ROOMS_MAX];
+    struct record_spec spec = { .nsp = slice_from(nsp),
+                                .rooms = names.rooms,
+                                .n_rooms = to->n_rooms,
+                                .except = names.except,
+                                .n_except = to->n_except,
+                                .args = args,
+                                .n_args = n_rooms };
+
+    if (nsp.bytes == NULL || !message_selector(to, &names) || !names_from(args, rooms, n_rooms))
+        return PEAL_INVALID;
+    spec.header.kind = (uint8_t)kind;
+    spec.header.flags = RECORD_LOCAL | flags;
+    return message_append(host, &spec);
+}
+
+enum peal_result peal_sockets_join(struct peal_host *host, struct peal_text nsp,
+                                   const struct peal_selector *to, const struct peal_text *rooms,
+                                   uint32_t n_rooms)
+{
+    return host_on_loop(host, __func__) ? change(host, nsp, to, RECORD_JOIN, 0, rooms, n_rooms)
+                                        : PEAL_THREAD;
+}
+
+enum peal_result peal_sockets_leave(struct peal_host *host, struct peal_text nsp,
+                                    const struct peal_selector *to, const struct peal_text *rooms,
+                                    uint32_t n_rooms)
+{
+    return host_on_loop(host, __func__) ? change(host, nsp, to, RECORD_LEAVE, 0, rooms, n_rooms)
+                                        : PEAL_THREAD;
+}
+
+enum peal_result peal_sockets_disconnect(struct peal_host *host, struct peal_text nsp,
+                                         const struct peal_selector *to, bool close)
+{
+    return host_on_loop(host, __func__)
+               ? change(host, nsp, to, RECORD_DISCONNECT, close ? RECORD_CLOSE : 0, NULL, 0)
+               : PEAL_THREAD;
+}
