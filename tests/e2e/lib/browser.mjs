@@ -15,8 +15,10 @@ export async function startBrowser(t, { executablePath = process.env.CHROMIUM ??
   keepLog(t, 'browser', () => log);
   return {
     browser,
-    async open(url) {
-      const context = await browser.newContext();
+    // context: the windows of one share connections and the rest of a profile; content: the document that stands where
+    // that URL leads, whatever the server said: the browser takes it for the server's.
+    async open(url, { context, content } = {}) {
+      context ??= await browser.newContext();
       const page = await context.newPage();
       page.setDefaultTimeout(10000 * slow);
       page.problems = [];
@@ -29,6 +31,10 @@ export async function startBrowser(t, { executablePath = process.env.CHROMIUM ??
         page.problems.push(error.message);
       });
       await page.goto(url);
+      if (content !== undefined) {
+        page.problems.length = 0;
+        await page.setContent(content);
+      }
       return page;
     },
   };

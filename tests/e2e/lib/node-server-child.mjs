@@ -7,9 +7,9 @@ import { createClient } from 'redis';
 
 const context = { io: null, emitter: null, pub: null, sub: null, state: {} };
 
-async function start({ redisUrl, options, adapter }) {
+async function start({ redisUrl, options, adapter, port = 0 }) {
   // What is not for Socket.IO would wait for ever.
-  const server = createServer((req, res) => res.writeHead(404).end());
+  const server = createServer((req, res) => res.writeHead(404).end('not found'));
   context.io = new Server(server, options);
   if (redisUrl) {
     context.pub = createClient({ url: redisUrl });
@@ -22,7 +22,7 @@ async function start({ redisUrl, options, adapter }) {
     context.io.of('/');
     await context.sub.ping();
   }
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  await new Promise((resolve) => server.listen(port, '127.0.0.1', resolve));
   return { port: server.address().port };
 }
 

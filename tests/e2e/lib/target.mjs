@@ -107,15 +107,15 @@ const APPS = {
 const MILLISECONDS = { pingInterval: 'ping_interval', pingTimeout: 'ping_timeout', upgradeTimeout: 'upgrade_timeout', connectTimeout: 'connect_timeout' };
 
 // Starts the target. Options by their Socket.IO names: pingInterval, pingTimeout, upgradeTimeout, connectTimeout (ms), maxHttpBufferSize,
-// transports; peal: further keys for Peal only, node: for the Node server only. Gives what startPeal or startNodeServer gives, and
+// transports; port: another than a free one; peal: further keys for Peal only, node: for the Node server only. Gives what startPeal or startNodeServer gives, and
 //   disconnect(room, { close, nsp, id })    the server disconnects all in a room, or the socket with that id
-export async function startTarget(t, { app = 'relay', workers = 2, balance = 'leastconn', name = 'target', transports, maxHttpBufferSize, peal = {}, node = {}, ...times } = {}) {
+export async function startTarget(t, { app = 'relay', workers = 2, balance = 'leastconn', name = 'target', port, transports, maxHttpBufferSize, peal = {}, node = {}, ...times } = {}) {
   const { config, setup } = APPS[app];
   if (onNode) {
     const options = { ...times, ...node };
     if (transports) options.transports = transports;
     if (maxHttpBufferSize) options.maxHttpBufferSize = maxHttpBufferSize;
-    const server = await startNodeServer(t, { options, setup });
+    const server = await startNodeServer(t, { options, setup, port });
     return Object.assign(server, {
       disconnect: (room, { close = false, nsp = '/', id } = {}) => server.run(({ io }, n, r, c) => void io.of(n).in(r).disconnectSockets(c), nsp, id ?? room, close),
     });
@@ -123,6 +123,7 @@ export async function startTarget(t, { app = 'relay', workers = 2, balance = 'le
   // Sessions of a test that has ended and asks no more would keep a drain waiting to its end.
   const options = { workers, balance, drain_timeout: '100ms', ...peal };
   for (const [key, value] of Object.entries(times)) options[MILLISECONDS[key]] = `${value}ms`;
+  if (port) options.listen = `127.0.0.1:${port}`;
   if (transports) options.transports = transports.join(', ');
   if (maxHttpBufferSize) options.max_message_bytes = maxHttpBufferSize;
   const server = await startPeal(t, { name, config: config(), options });
