@@ -64,7 +64,7 @@ const struct config_key config_keys[] = {
     { "deflate", SERVER, TYPE_BOOL, AT(deflate), 0, 1, NULL, "no", 0, "*", "permessage-deflate" },
     { "deflate_threshold", SERVER, TYPE_BYTES, AT(deflate_threshold_bytes), 0, GB, NULL, "1K", 0, "*", "smaller messages are not compressed" },
     { "http_compression", SERVER, TYPE_BYTES, AT(http_compression_bytes), 0, GB, NULL, "1K", 0, NULL, "threshold for polling answers; 0 = off" },
-    { "recovery", SERVER, TYPE_TIME, AT(recovery_ms), 0, 24 * HOUR, NULL, "0", 0, NULL, "connection state recovery window; 0 = off" },
+    { "recovery", SERVER, TYPE_TIME, AT(recovery_ms), 0, 24 * HOUR, NULL, "0", 0, NULL, "how long a lost client may come back to its session; 0 = off; adds an argument to every event that asks for no acknowledgement" },
     { "cookie", SERVER, TYPE_COOKIE, AT(cookie), 0, CONFIG_TEXT_MAX - 1, "none", "none", 0, NULL, "name of the session cookie that polling gets" },
     { "origins", SERVER, TYPE_ORIGINS, AT(origins), 0, CONFIG_LONG_TEXT_MAX - 1, NULL, "same-host", 0, NULL, "browser origins let in: same-host, *, or comma-separated origins; a host that begins with *. stands for any one label" },
     { "cors_origin", SERVER, TYPE_ORIGINS, AT(cors_origin), 0, CONFIG_LONG_TEXT_MAX - 1, "follows origins", "follows origins", 0, NULL, "origins that get CORS headers; same-host: none are sent" },

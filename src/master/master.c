@@ -27,6 +27,7 @@
 #include "master/state.h"
 #include "master/watch.h"
 #include "shm/atomic.h"
+#include "shm/namespaces.h"
 
 #define MASTER_EVENTS_MAX   256
 #define MASTER_STOP_MS      2000 /* children have that long to go by themselves */
@@ -142,6 +143,22 @@ static int master_limits(struct master *m)
     return EXIT_OK;
 }
 
+/* Configured namespaces have their places from the start: dynamic ones, which clients name, cannot take them. */
+static void open_namespaces(struct master *m)
+{
+    bool added;
+
+    for (uint32_t i = 0; i < m->config->n_namespaces; i++) {
+        const struct config_namespace *ns = &m->config->namespaces[i];
+
+        if (!ns->is_prefix &&
+            namespace_intern(&m->region, slice_text(ns->name), (uint16_t)i, &added) == NAMESPACE_NONE)
+            log_error("namespace_refused", "name=%s", ns->name);
+    }
+    if (namespace_intern(&m->region, slice_text("/ws"), UINT16_MAX, &added) == NAMESPACE_NONE)
+        log_error("namespace_refused", "name=%s", "/ws");
+}
+
 static int master_region_open(struct master *m)
 {
     int error = region_create(&m->region, &m->resolved);
@@ -156,6 +173,7 @@ static int master_region_open(struct master *m)
                   "free memory or lower ring_bytes and max_connections");
         return EXIT_OTHER;
     }
+    open_namespaces(m);
     ring_open(&m->ring, &m->region);
     own = master_shm(m, PEAL_SLOT_MASTER);
     own->generation = 1;
