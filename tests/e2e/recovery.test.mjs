@@ -82,8 +82,8 @@ test('on the wire: pid, offsets, and what was missed in front of the CONNECT pac
   assert.deepEqual([value, OFFSET.test(offset), offset === first], [{ a: [1] }, true, false]);
   other.say('51-["publish","r","b",{"_placeholder":true,"num":0}]');
   other.send(2, Buffer.from([1, 2, 3]));
-  const [text, bytes] = await client.fence();
-  const [, placeholder, last] = JSON.parse(text.replace('451-', ''));
+  const [, placeholder, last] = JSON.parse((await client.hear()).replace('51-', ''));
+  const bytes = (await client.nextFrame()).payload;
   assert.deepEqual([placeholder, OFFSET.test(last), [...bytes]], [{ _placeholder: true, num: 0 }, true, [1, 2, 3]]);
 
   await lose(peal, client);
@@ -262,7 +262,7 @@ test('namespaces of one connection come back each by itself', async (t) => {
   const chat = root.io.socket('/chat');
   chat.connect();
   defer(t, () => chat.disconnect());
-  await waitFor(() => chat.connected);
+  await waitFor(() => root.connected && chat.connected);
   const ids = [root.id, chat.id];
   const got = [];
   root.on('m', (x) => got.push(['/', x]));
