@@ -80,10 +80,10 @@ static enum ring_result append(struct hub *h, const struct record_spec *spec, co
     if (result != RING_OK)
         return result;
     out = ring_at(&h->ring, at);
-    if (ready != NULL)
-        memcpy(out, ready, n_bytes);
-    else
+    if (spec != NULL)
         record_write(out, spec, h->region.header->hash_key);
+    else
+        memcpy(out, ready, n_bytes);
     record_stamp(out, at);
     valid = record_view(&view, out, n_bytes);
     ring_commit(&h->ring, at, n_bytes);

@@ -53,8 +53,8 @@ bool recovery_open(struct hub *h)
         return false;
     h->recovery = all;
     h->recoverables = recoverables_new(&h->region);
-    all->list = calloc(WORKER_REPLAYS_MAX, sizeof *all->list);
-    all->walking = calloc(WORKER_REPLAYS_MAX, sizeof *all->walking);
+    all->list = calloc(WORKER_REPLAYS_MAX, sizeof(struct returning *));
+    all->walking = calloc(WORKER_REPLAYS_MAX, sizeof(struct replay *));
     all->walk = (struct replay_walk){ .ring = &h->ring, .give = give, .context = h };
     return h->recoverables != NULL && all->list != NULL && all->walking != NULL;
 }
