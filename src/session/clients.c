@@ -340,6 +340,8 @@ void client_gone(struct hub *h, struct conn *c, enum close_reason reason)
 {
     if (c->state == CONN_FREE || c->state == CONN_DYING)
         return;
+    if (c->state == CONN_CLOSING) /* why has been decided; one that polls still counts */
+        reason = (enum close_reason)c->close_reason;
     tear_down(h, c, reason);
     outq_free(h->outqs, c->outq);
     c->outq = NULL;

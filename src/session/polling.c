@@ -218,7 +218,7 @@ void polling_get(struct hub *h, struct session *n, struct conn *c)
         answer_payload(h, c,
                        slice_text("6\x1e"
                                   "1"));
-        client_gone(h, carrier, (enum close_reason)p->reason);
+        client_gone(h, carrier, (enum close_reason)carrier->close_reason);
         return;
     }
     hold(h, n, c, CONN_GET);
@@ -339,7 +339,6 @@ bool polling_end(struct hub *h, struct conn *c, enum close_reason reason)
         return true;
     }
     p->closing = outq_empty(c->outq) ? POLL_SHUT : POLL_FLUSHING;
-    p->reason = (uint8_t)reason;
     wheel_arm(&h->conns.wheel, conn_index(&h->conns, c), h->now_ms + CLOSE_WAIT_MS);
     polling_carry(h, c);
     return false;

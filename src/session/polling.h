@@ -22,8 +22,7 @@ struct poll {
     uint32_t post;       /* connection whose POST is being received or dispatched, + 1 */
     uint32_t probe;      /* the WebSocket that is to take over, + 1 */
     uint8_t closing;     /* enum poll_closing */
-    uint8_t reason;      /* enum close_reason, when closing */
-    uint16_t _reserved;
+    uint8_t _reserved[3];
 };
 
 /* The session of a sid: here (`*local` is its index), elsewhere on this host, or why it is not known. */

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { OP, httpRequest, slow, sleep, test, upgradeRequest, waitFor } from './lib/index.mjs';
 import { ENGINE, engine, workersOf } from './lib/engine.mjs';
-import { HANDSHAKE, SEPARATOR, ask, httpConnection, isOk, isPoll, pollingSession, readAnswer } from './lib/polling.mjs';
+import { HANDSHAKE, SEPARATOR, ask, httpConnection, isOk, isPoll, pollingSession, readAnswer, requestText, settle } from './lib/polling.mjs';
 import { onNode, startTarget } from './lib/target.mjs';
 
 const WORKERS = 4;
@@ -255,5 +255,28 @@ test('a drain of clients that poll, with and without a pending GET: all at its p
   const [drained] = peal.events('drained');
   assert.equal(Number(drained.forced), 0, 'nobody was cut off');
   assert.ok(Number(drained.closed) >= n, `drained closed=${drained.closed}`);
+  await peal.stop(null);
+});
+
+test('why a client that polls was closed is counted as it was decided, however it ends', { skip: onNode, timeout: 60000 }, async (t) => {
+  const peal = await startTarget(t, { workers: 1, peal: { drain_grace: '100ms', drain_rate: 100, drain_timeout: '30s' } });
+  const [gone, stays] = [await pollingSession(t, peal), await pollingSession(t, peal)];
+  for (const s of [gone, stays]) await s.join();
+  peal.kill('SIGTERM');
+  await peal.waitEvent('closing', { timeout: 20000 });
+  await sleep(500 * slow); // both have been closed, and neither has been told: nobody polls
+  const c = await httpConnection(t, peal);
+  const post = requestText('POST', gone.url, { body: 'x'.repeat(50) }).toString();
+  c.write(post.slice(0, -20));
+  await settle();
+  c.socket.resetAndDestroy(); // in the middle of its body
+  const closes = await waitFor(async () => {
+    const metrics = await peal.metrics();
+    return metrics.sum('peal_closes_total') > 0 && metrics;
+  }, { what: 'the end of the first one' });
+  assert.equal(closes.get('peal_closes_total', { reason: 'drain' }), 1);
+  assert.equal(closes.sum('peal_closes_total'), 1);
+  assert.equal((await stays.get()).body, '6\x1e1');
+  assert.equal((await peal.exited).code, 0);
   await peal.stop(null);
 });
