@@ -91,23 +91,36 @@ static bool is_timeout(uint32_t timeout_ms)
     return timeout_ms > 0 && timeout_ms <= PEAL_REQUEST_TIMEOUT_MAX;
 }
 
+/* Opens a request for what clients acknowledge, and says so in `with`. */
+static enum peal_result ask_clients(struct peal_host *host, const char *function, uint64_t workers,
+                                    uint32_t timeout_ms, peal_answers_fn answers, void *context,
+                                    struct emit *with, struct request **r)
+{
+    if (!host_on_loop(host, function))
+        return PEAL_THREAD;
+    if (!is_timeout(timeout_ms) || answers == NULL)
+        return PEAL_INVALID;
+    *r = open_request(host, REQUEST_ACKS, answers, context);
+    if (*r == NULL)
+        return PEAL_LIMIT;
+    (*r)->waiting = workers;
+    with->timeout_ms = timeout_ms;
+    with->ack_id = (*r)->id;
+    with->targets = workers;
+    return PEAL_OK;
+}
+
 enum peal_result peal_emit_ack(struct peal_host *host, struct peal_text nsp,
                                const struct peal_selector *to, struct peal_message message,
                                uint32_t timeout_ms, peal_answers_fn answers, void *context)
 {
-    struct emit with = { .flags = RECORD_WANTS_ACK | RECORD_LOCAL, .timeout_ms = timeout_ms };
+    struct emit with = { .flags = RECORD_WANTS_ACK | RECORD_LOCAL };
     struct request *r;
+    enum peal_result result = ask_clients(host, __func__, workers_mask(host, false), timeout_ms,
+                                          answers, context, &with, &r);
 
-    if (!host_on_loop(host, __func__))
-        return PEAL_THREAD;
-    if (!is_timeout(timeout_ms) || answers == NULL)
-        return PEAL_INVALID;
-    r = open_request(host, REQUEST_ACKS, answers, context);
-    if (r == NULL)
-        return PEAL_LIMIT;
-    r->waiting = workers_mask(host, false);
-    with.ack_id = r->id;
-    with.targets = r->waiting;
+    if (result != PEAL_OK)
+        return result;
     return opened(host, r, message_emit(host, nsp, to, &message, &with), timeout_ms);
 }
 
@@ -115,20 +128,15 @@ enum peal_result peal_send_ack(struct peal_host *host, peal_socket socket,
                                struct peal_message message, uint32_t timeout_ms,
                                peal_answers_fn answers, void *context)
 {
-    struct emit with = { .flags = RECORD_WANTS_ACK, .timeout_ms = timeout_ms };
+    struct emit with = { .flags = RECORD_WANTS_ACK };
+    uint64_t own = 1ull << host->hub->region.self; /* it is ours: nobody else need be woken */
     struct request *r;
+    enum peal_result result =
+        ask_clients(host, __func__, own, timeout_ms, answers, context, &with, &r);
 
-    if (!host_on_loop(host, __func__))
-        return PEAL_THREAD;
-    if (!is_timeout(timeout_ms) || answers == NULL)
-        return PEAL_INVALID;
-    r = open_request(host, REQUEST_ACKS, answers, context);
-    if (r == NULL)
-        return PEAL_LIMIT;
+    if (result != PEAL_OK)
+        return result;
     r->single = true;
-    r->waiting = 1ull << host->hub->region.self; /* it is ours: nobody else need be woken */
-    with.ack_id = r->id;
-    with.targets = r->waiting;
     return opened(host, r, message_send(host, socket, &message, &with), timeout_ms);
 }
 

@@ -19,6 +19,16 @@ static enum peal_result result_from_join(enum join_result result)
     return PEAL_FULL;
 }
 
+/* The socket that a call of `function` is to change: PEAL_THREAD, PEAL_GONE, or PEAL_OK and `*k`. */
+static enum peal_result reach(struct peal_host *host, peal_socket socket, const char *function,
+                              struct sock **k)
+{
+    if (!host_on_loop(host, function))
+        return PEAL_THREAD;
+    *k = host_living(host, socket);
+    return *k == NULL ? PEAL_GONE : PEAL_OK;
+}
+
 /* --- answers to `connect` --- */
 
 void host_accept(struct peal_host *host, struct sock *k, const struct slice *rooms,
@@ -73,12 +83,11 @@ enum peal_result peal_accept(struct peal_host *host, peal_socket socket,
 {
     struct slice names[PEAL_ROOMS_MAX];
     struct sock *k;
+    enum peal_result result;
 
-    if (!host_on_loop(host, __func__))
-        return PEAL_THREAD;
-    k = host_living(host, socket);
-    if (k == NULL)
-        return PEAL_GONE;
+    result = reach(host, socket, __func__, &k);
+    if (result != PEAL_OK)
+        return result;
     if (k->state != SOCK_PENDING || !names_from(names, rooms, n_rooms))
         return PEAL_INVALID;
     if (n_rooms > peal_policy(host, socket).max_rooms_per_socket)
@@ -95,12 +104,11 @@ enum peal_result peal_refuse(struct peal_host *host, peal_socket socket, struct 
 {
     enum json_kind kind;
     struct sock *k;
+    enum peal_result result;
 
-    if (!host_on_loop(host, __func__))
-        return PEAL_THREAD;
-    k = host_living(host, socket);
-    if (k == NULL)
-        return PEAL_GONE;
+    result = reach(host, socket, __func__, &k);
+    if (result != PEAL_OK)
+        return result;
     if (k->state != SOCK_PENDING || (data.bytes != NULL && !json_valid(slice_from(data), &kind)))
         return PEAL_INVALID;
     if (!deferred_room(&host->hub->deferred, 1))
@@ -210,12 +218,11 @@ enum peal_result peal_join(struct peal_host *host, peal_socket socket,
 {
     struct slice names[PEAL_ROOMS_MAX];
     struct sock *k;
+    enum peal_result result;
 
-    if (!host_on_loop(host, __func__))
-        return PEAL_THREAD;
-    k = host_living(host, socket);
-    if (k == NULL)
-        return PEAL_GONE;
+    result = reach(host, socket, __func__, &k);
+    if (result != PEAL_OK)
+        return result;
     if (k->state == SOCK_PENDING || !names_from(names, rooms, n_rooms))
         return PEAL_INVALID;
     return result_from_join(
@@ -227,12 +234,11 @@ enum peal_result peal_leave(struct peal_host *host, peal_socket socket,
 {
     struct slice names[PEAL_ROOMS_MAX];
     struct sock *k;
+    enum peal_result result;
 
-    if (!host_on_loop(host, __func__))
-        return PEAL_THREAD;
-    k = host_living(host, socket);
-    if (k == NULL)
-        return PEAL_GONE;
+    result = reach(host, socket, __func__, &k);
+    if (result != PEAL_OK)
+        return result;
     if (!names_from(names, rooms, n_rooms))
         return PEAL_INVALID;
     return result_from_join(client_leave_rooms(host->hub, k, names, n_rooms));
@@ -289,12 +295,11 @@ enum peal_result peal_disconnect(struct peal_host *host, peal_socket socket, boo
     const struct session *n;
     struct conn *c;
     struct sock *k;
+    enum peal_result result;
 
-    if (!host_on_loop(host, __func__))
-        return PEAL_THREAD;
-    k = host_living(host, socket);
-    if (k == NULL)
-        return PEAL_GONE;
+    result = reach(host, socket, __func__, &k);
+    if (result != PEAL_OK)
+        return result;
     n = session_at(&h->sockets, k->session);
     if (!deferred_room(&h->deferred, n->n_socks))
         return PEAL_FULL;
@@ -316,12 +321,11 @@ enum peal_result peal_set_data(struct peal_host *host, peal_socket socket, struc
 {
     enum json_kind kind;
     struct sock *k;
+    enum peal_result result;
 
-    if (!host_on_loop(host, __func__))
-        return PEAL_THREAD;
-    k = host_living(host, socket);
-    if (k == NULL)
-        return PEAL_GONE;
+    result = reach(host, socket, __func__, &k);
+    if (result != PEAL_OK)
+        return result;
     if (json.bytes != NULL && !json_valid(slice_from(json), &kind))
         return PEAL_INVALID;
     switch (local_set_data(&host->locals, sock_index(&host->hub->sockets, k), slice_from(json))) {
@@ -345,13 +349,12 @@ struct peal_text peal_data(struct peal_host *host, peal_socket socket)
 enum peal_result peal_set_pointer(struct peal_host *host, peal_socket socket, void *pointer,
                                   void (*release)(void *pointer))
 {
-    const struct sock *k;
+    struct sock *k;
+    enum peal_result result;
 
-    if (!host_on_loop(host, __func__))
-        return PEAL_THREAD;
-    k = host_living(host, socket);
-    if (k == NULL)
-        return PEAL_GONE;
+    result = reach(host, socket, __func__, &k);
+    if (result != PEAL_OK)
+        return result;
     local_set_pointer(&host->locals, sock_index(&host->hub->sockets, k), pointer, release);
     return PEAL_OK;
 }

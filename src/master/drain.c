@@ -51,9 +51,8 @@ static bool drain_polling_left(struct master *m)
 
 static void drain_close_listeners(struct master *m)
 {
-    if (m->drain.listeners_closed)
+    if (m->region.header->listeners_closed)
         return;
-    m->drain.listeners_closed = true;
     accept_close(m);
     shm_store_u32(&m->region.header->listeners_closed, 1);
     ring_bell_all(&m->ring);

@@ -151,8 +151,8 @@ static void open_namespaces(struct master *m)
     for (uint32_t i = 0; i < m->config->n_namespaces; i++) {
         const struct config_namespace *ns = &m->config->namespaces[i];
 
-        if (!ns->is_prefix &&
-            namespace_intern(&m->region, slice_text(ns->name), (uint16_t)i, &added) == NAMESPACE_NONE)
+        if (!ns->is_prefix && namespace_intern(&m->region, slice_text(ns->name), (uint16_t)i,
+                                               &added) == NAMESPACE_NONE)
             log_error("namespace_refused", "name=%s", ns->name);
     }
     if (namespace_intern(&m->region, slice_text("/ws"), UINT16_MAX, &added) == NAMESPACE_NONE)

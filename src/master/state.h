@@ -95,7 +95,6 @@ struct drain {
     uint64_t linger_until_ms; /* all clients are gone, last bytes may be on their way; 0: not yet */
     struct pace pace;
     uint32_t turn;
-    bool listeners_closed;
 };
 
 struct master {

@@ -6,7 +6,7 @@
 #ifndef PEAL_PROTO_ENGINEIO_H
 #define PEAL_PROTO_ENGINEIO_H
 
-#include "base/slice.h"
+#include "proto/base64.h"
 
 enum eio_type {
     EIO_OPEN = '0',
@@ -23,13 +23,6 @@ enum eio_type {
 #define EIO_SID_BYTES   21
 #define EIO_SID_CHARS   28
 #define EIO_OPEN_MAX    256 /* bytes of an open packet at most */
-
-/* Writes n_bytes / 3 * 4 characters; `n_bytes` is a multiple of 3. */
-void base64url_encode(char *out, const uint8_t *bytes, uint32_t n_bytes);
-
-/* Writes text.n_bytes / 4 * 3 bytes. Strict: false, and nothing written, for another character than
- * the 64, or a length that is no multiple of 4. */
-MUST_USE bool base64url_decode(uint8_t *out, struct slice text);
 
 static inline uint32_t socket_id_index(const uint8_t id[SOCKET_ID_BYTES])
 {

@@ -14,11 +14,6 @@
 
 /* --- at a position of the ring --- */
 
-void client_count_socket(struct hub *h, uint16_t nsp, int by)
-{
-    shm_store_u32(&h->row->sockets[nsp], h->row->sockets[nsp] + (uint32_t)by);
-}
-
 static void run(struct hub *h, struct deferred_item *item)
 {
     struct conn *c = conn_at(&h->conns, item->conn);
@@ -114,11 +109,15 @@ void clients_run_deferred(struct hub *h, uint64_t position)
 
 /* --- coming and going --- */
 
-/* A socket with an identity of its own, PENDING. */
-struct sock *client_sock_new(struct hub *h, struct session *n, uint16_t nsp, uint8_t section)
+void client_count_socket(struct hub *h, uint16_t nsp, int by)
+{
+    shm_store_u32(&h->row->sockets[nsp], h->row->sockets[nsp] + (uint32_t)by);
+}
+
+/* PENDING, without an identity, and not linked to its session yet. NULL: the table is full. */
+static struct sock *take_sock(struct hub *h, const struct session *n, uint16_t nsp, uint8_t section)
 {
     uint32_t index = sock_new(&h->sockets);
-    uint8_t id[SOCKET_ID_BYTES];
     struct sock *k;
 
     if (index == SOCK_NONE)
@@ -128,6 +127,18 @@ struct sock *client_sock_new(struct hub *h, struct session *n, uint16_t nsp, uin
     k->conn = n->conn;
     k->nsp = nsp;
     k->section = section;
+    return k;
+}
+
+struct sock *client_sock_new(struct hub *h, struct session *n, uint16_t nsp, uint8_t section)
+{
+    struct sock *k = take_sock(h, n, nsp, section);
+    uint8_t id[SOCKET_ID_BYTES];
+    uint32_t index;
+
+    if (k == NULL)
+        return NULL;
+    index = sock_index(&h->sockets, k);
     k->identity = session_claim(h->identities, SESSION_SOCKET, index, nsp, id);
     if (k->identity == SESSION_NONE) {
         sock_free(&h->sockets, index);
@@ -182,12 +193,9 @@ struct sock *client_connect(struct hub *h, struct session *n, uint16_t nsp, uint
                             struct slice auth)
 {
     struct sock *k = client_sock_new(h, n, nsp, section);
-    uint32_t index;
 
-    if (k == NULL)
-        return NULL;
-    index = sock_index(&h->sockets, k);
-    keep_auth(h, index, auth);
+    if (k != NULL)
+        keep_auth(h, sock_index(&h->sockets, k), auth);
     return k;
 }
 
@@ -218,16 +226,12 @@ static uint32_t put_connect(struct hub *h, const struct sock *k, uint8_t frame[C
 struct sock *client_restore(struct hub *h, struct session *n, uint16_t nsp, uint8_t section,
                             uint32_t identity, struct slice auth)
 {
-    uint32_t index = sock_new(&h->sockets);
-    struct sock *k;
+    struct sock *k = take_sock(h, n, nsp, section);
+    uint32_t index;
 
-    if (index == SOCK_NONE)
+    if (k == NULL)
         return NULL;
-    k = sock_at(&h->sockets, index);
-    sock_become(k, SOCK_PENDING);
-    k->conn = n->conn;
-    k->nsp = nsp;
-    k->section = section;
+    index = sock_index(&h->sockets, k);
     k->identity = identity;
     keep_auth(h, index, auth);
     if (!sock_enter_namespace(&h->sockets, &h->rooms, k,

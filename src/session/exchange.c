@@ -43,7 +43,7 @@ void exchange_drop(struct hub *h, struct conn *c)
 void exchange_answer(struct hub *h, struct conn *c, const struct answer *a)
 {
     const struct exchange *x = exchange_of(h, c);
-    bool close = a->close || (x != NULL && !x->keep_alive);
+    bool close = a->close || h->ending || (x != NULL && !x->keep_alive);
     bool head_only = a->head_only || (x != NULL && x->head_only);
     bool no_length =
         a->status == 304 || a->status == 204; /* 204: the preflight's own line says 0 */
@@ -70,7 +70,7 @@ void exchange_answer(struct hub *h, struct conn *c, const struct answer *a)
     client_send(h, c, head, (uint32_t)n, false);
     if (!head_only && a->body.n_bytes > 0)
         client_send(h, c, a->body.bytes, a->body.n_bytes, false);
-    if (close || h->ending) {
+    if (close) {
         client_end(h, c, CLOSE_TRANSPORT_CLOSE, WS_CLOSE_NO_STATUS, NULL);
         return;
     }

@@ -19,9 +19,8 @@
 #include "worker/files.h"
 #include "worker/http.h"
 
-#define DISCARD_MAX \
-    (16u            \
-     << 20) /* of a body over the limit that is read and thrown away, so that the answer arrives */
+/* Of a body over the limit: read and thrown away, so that the answer arrives. */
+#define DISCARD_MAX  (16u << 20)
 #define DECODED_KEPT (64u << 10)
 
 /* --- errors --- */
@@ -379,6 +378,7 @@ bool engine_serve(struct worker *w, struct conn *c, const struct http_request *r
     bool polling = n == 7 && memcmp(transport, "polling", 7) == 0;
 
     if (exchange_begin(h, c, r) == NULL) {
+        count_add(h->row, COUNT_REFUSED_MEMORY, 1);
         http_answer_error(w, c, 503);
         return true;
     }
@@ -443,8 +443,7 @@ static bool decode_binary(struct worker *w, struct slice text, struct message *m
     return true;
 }
 
-/* Takes in the packets of a whole body, one by one. What comes behind one that ended the session is not looked at. */
-static void dispatch_body(struct worker *w, struct conn *c)
+void engine_dispatch_body(struct worker *w, struct conn *c)
 {
     struct hub *h = &w->hub;
     struct exchange *x = exchange_of(h, c);
@@ -477,11 +476,6 @@ static void dispatch_body(struct worker *w, struct conn *c)
     answer_ok(w, c);
 }
 
-void engine_retry_body(struct worker *w, struct conn *c)
-{
-    dispatch_body(w, c);
-}
-
 /* False: nothing more is to be read for this request. */
 static bool take_piece(struct worker *w, struct conn *c, struct slice piece)
 {
@@ -492,7 +486,10 @@ static bool take_piece(struct worker *w, struct conn *c, struct slice piece)
         switch (input_add_body(h, c, piece, h->config->max_message_bytes)) {
         case INPUT_MORE:
         case INPUT_COMPLETE: return true;
-        case INPUT_TOO_BIG: x->discards = true; break;
+        case INPUT_TOO_BIG:
+            x->discards = true;
+            input_done(h, c); /* what there is of it is not wanted any more */
+            break;
         case INPUT_NO_MEMORY: client_gone(h, c, CLOSE_MEMORY); return false;
         }
     }
@@ -524,7 +521,7 @@ void engine_on_body(struct worker *w, struct conn *c, struct slice *bytes)
             else if (x->discards)
                 answer_too_big(w, c, true);
             else
-                dispatch_body(w, c);
+                engine_dispatch_body(w, c);
             return;
         case HTTP_BODY_BAD:
             if (c->owner != CONN_NONE)

@@ -33,8 +33,10 @@ void http_send_switch(struct worker *w, struct conn *c, const struct http_reques
 /* engine.c: as http_serve, for requests under `path`. */
 MUST_USE bool engine_serve(struct worker *w, struct conn *c, const struct http_request *r,
                            struct slice all);
-/* Bytes of a POST's body, taken off the front of `bytes`; and once more when it had to wait. */
+/* Bytes of a POST's body, taken off the front of `bytes`. */
 void engine_on_body(struct worker *w, struct conn *c, struct slice *bytes);
-void engine_retry_body(struct worker *w, struct conn *c);
+/* Takes in the packets of a whole body, one by one, from where it had to wait the last time. What comes behind one that ended the session is not looked
+ * at. */
+void engine_dispatch_body(struct worker *w, struct conn *c);
 
 #endif

@@ -394,7 +394,7 @@ static void retry_stalled(struct worker *w)
         c->flags &= (uint16_t)~CONN_RETRY;
         if (c->state == CONN_HTTP && c->kind == CONN_POST) {
             conn_resume(c);
-            engine_retry_body(w, c);
+            engine_dispatch_body(w, c);
             if (exchange_of(h, c) == NULL) { /* answered: on to what came behind it */
                 rest = input_unstall(h, c);
                 worker_on_http_bytes(w, c, rest);
