@@ -153,7 +153,8 @@ enum peal_result host_tell(struct peal_host *host, struct sock *k)
     peal_socket socket;
     struct handler call;
 
-    if ((host->locals.items[index].flags & LOCAL_UNTOLD) == 0)
+    /* the first half for memory: without an application nothing of a socket's is looked at here */
+    if (app->api->connection == NULL || (host->locals.items[index].flags & LOCAL_UNTOLD) == 0)
         return PEAL_OK;
     socket = host_socket(host->hub, k);
     local_untold_remove(&host->locals, index);
@@ -184,15 +185,16 @@ static void on_socket_gone(void *context, struct sock *k, enum close_reason reas
     struct peal_host *host = context;
     struct app *app = host_app(host, k);
     struct local *l = host_local(host, k);
-    bool known =
-        (k->state == SOCK_ACTIVATING || k->state == SOCK_ACTIVE) && (l->flags & LOCAL_UNTOLD) == 0;
     void (*handler)(struct peal_host *, peal_socket, const char *) =
         left ? app->api->disconnect : app->api->disconnecting;
     struct handler call;
     char text[64];
+    bool known;
 
     if (app == &host->apps[0])
         return; /* nothing is kept, and nobody told */
+    known =
+        (k->state == SOCK_ACTIVATING || k->state == SOCK_ACTIVE) && (l->flags & LOCAL_UNTOLD) == 0;
     if (app->api->disconnecting != NULL || app->api->disconnect != NULL)
         l->flags |= LOCAL_LEAVING;
     if (known && handler != NULL) {

@@ -394,7 +394,9 @@ void polling_on_timer(struct hub *h, struct session *n)
 {
     struct poll *p = poll_of(h, n);
 
-    if (p->noop_at_ms == 0 || h->now_ms < p->noop_at_ms)
+    if (h->now_ms <
+        polling_deadline(
+            h, n)) /* looks at `p` only if the session polls: others have none that is touched */
         return;
     p->noop_at_ms = h->now_ms + NOOP_EVERY_MS;
     release_get(h, p, "6");
