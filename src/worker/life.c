@@ -133,7 +133,7 @@ static bool open_tables(struct hub *h)
         h->ends == NULL || h->retry == NULL || h->retrying == NULL || h->polls == NULL)
         return false;
     h->batch = batch_new(&h->conns, h->outqs, &limits, &events);
-    return h->batch != NULL && rooms_init(&h->rooms, h->directory) == 0 &&
+    return h->batch != NULL && rooms_init(&h->rooms, &h->region, h->directory) == 0 &&
            deferred_init(&h->deferred, WORKER_DEFERRED_MAX) == 0;
 }
 

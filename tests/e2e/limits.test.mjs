@@ -2,7 +2,7 @@
 // @test timeout=300
 import assert from 'node:assert/strict';
 import { frame, httpRequest, OP, rawConnect, rawWebSocket, readResponse, startPeal, test, upgradeRequest, waitFor } from './lib/index.mjs';
-import { ENGINE, OPEN_RELAY, engine, sameWorkers, workersOf } from './lib/engine.mjs';
+import { ENGINE, engine, sameWorkers, workersOf } from './lib/engine.mjs';
 
 // All at once: { served: [raw connections], refused: [answers] }.
 async function connectMany(t, peal, n, path = ENGINE) {
@@ -201,22 +201,4 @@ test('attachments that never come: beyond inbound_bytes_total the oldest goes, c
   assert.ok((await peal.metrics()).sum('peal_inbound_evicted_total') >= 3);
   assert.deepEqual(await bystander.fence(), []);
   sameWorkers(peal, workers);
-});
-
-test('clients that name namespaces without end take no place of a configured one', async (t) => {
-  const peal = await startPeal(t, { options: { workers: 2 }, config: OPEN_RELAY });
-  const ws = await engine(t, peal);
-  let joined = 0;
-  let refused;
-  while (joined < 1100 && !refused) {
-    ws.say(`0/dyn-${joined},`);
-    const answer = await ws.hear();
-    if (answer.startsWith('4')) refused = answer;
-    else joined++;
-    ws.say(`1/dyn-${joined - 1},`); // it leaves again: a name is kept all the same
-  }
-  assert.equal(refused, `4/dyn-${joined},{"message":"Too many namespaces"}`);
-  assert.ok(joined > 1000, `${joined} dynamic ones`);
-  const other = await engine(t, peal);
-  for (const nsp of ['/', '/chat', '/dyn-5']) assert.ok((await other.join(nsp)).sid, nsp);
 });
