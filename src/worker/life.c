@@ -270,11 +270,7 @@ void worker_on_life_lost(struct worker *w)
     log_error("master_lost", "action=%s", "closing clients and ending");
     h->ending = true;
     w->ends_at_ms = h->now_ms + LIFE_LOST_MS - 500;
-    for (uint32_t i = 0; i < w->child->n_listeners; i++) {
-        if (w->accepting[i])
-            loop_cancel(h->loop, tag_pack(OP_ACCEPT, i, 0), tag_pack(OP_ACCEPT_CANCEL, i, 0));
-        close(w->child->listeners[i]);
-    }
+    worker_close_listeners(w);
     end_all(w, CLOSE_HOST_STOP);
 }
 

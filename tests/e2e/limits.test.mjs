@@ -127,6 +127,29 @@ test('beyond max_pending new sockets wait, then are told so; sockets of clients 
   sameWorkers(peal, workers);
 });
 
+for (const balance of ['leastconn', 'reuseport', 'iphash']) {
+  test(`max_pending holds for what comes all at once, with balance = ${balance}`, async (t) => {
+    const peal = await startPeal(t, { options: { workers: 1, max_pending: 10, header_timeout: '30s', balance } });
+    const [worker] = workersOf(peal);
+    const pending = async () => (await peal.api('workers')).workers[0].pending;
+    await engine(t, peal);
+    process.kill(worker.pid, 'SIGSTOP');
+    const silent = await Promise.all(Array.from({ length: 60 }, () => rawConnect(t, peal.port)));
+    process.kill(worker.pid, 'SIGCONT');
+    let most = 0;
+    await waitFor(async () => {
+      most = Math.max(most, await pending());
+      return silent.filter((raw) => raw.hasEnded()).length === 50;
+    }, { what: 'the refusal of fifty' });
+    assert.equal(most, 10);
+    assert.equal((await peal.metrics()).sum('peal_connections_refused_total', { reason: 'pending' }), 50);
+    for (const raw of silent.filter((one) => one.hasEnded())) assert.match((await raw.readAll()).toString(), /max_pending/);
+    for (const raw of silent) raw.reset();
+    assert.equal((await waitFor(() => httpRequest(`${peal.url}/livez`).catch(() => null), { what: 'service' })).status, 200);
+    sameWorkers(peal, [worker]);
+  });
+}
+
 test('a refused client reads its answer even if it had more to say', async (t) => {
   const peal = await startPeal(t, { options: { workers: 1, max_connections: 1 } });
   await engine(t, peal);
