@@ -19,10 +19,10 @@
 #define ACCEPTS_PER_TURN    256
 #define ACCEPT_RETRY_MS     100
 
-static const char refusal_pending[] =
-    "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Type: "
-    "text/plain\r\nContent-Length: 46\r\n"
-    "Connection: close\r\n\r\ntoo many connections wait here (max_pending)\r\n";
+bool worker_is_closed(const struct worker *w)
+{
+    return w->hub.ending || shm_load_u32(&w->hub.region.header->listeners_closed) != 0;
+}
 
 /* Is there no room for more sockets that are no clients? With `refuse`: for so long that they are to be refused. */
 static bool is_crowded(struct worker *w, bool *refuse)
@@ -34,15 +34,27 @@ static bool is_crowded(struct worker *w, bool *refuse)
     }
     if (w->crowded_since_ms == 0)
         w->crowded_since_ms = w->hub.now_ms;
-    *refuse = w->hub.now_ms - w->crowded_since_ms >= CROWDED_PATIENCE_MS;
+    *refuse = worker_is_closed(w) || /* waiting would be in vain */
+              w->hub.now_ms - w->crowded_since_ms >= CROWDED_PATIENCE_MS;
     return true;
 }
 
 static void refuse(struct worker *w, int fd, enum counter why)
 {
+    const char *text = why == COUNT_REFUSED_DRAINING ? "the server is draining"
+                       : why == COUNT_REFUSED_PENDING
+                           ? "too many connections wait here (max_pending)"
+                           : "the server is full (max_connections_per_worker)";
+    char answer[256];
+    int n = snprintf(answer, sizeof answer,
+                     "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\n"
+                     "Content-Type: text/plain\r\nContent-Length: %zu\r\n"
+                     "Connection: close\r\n\r\n%s\r\n",
+                     strlen(text) + 2, text);
+
     count_add(w->hub.row, why, 1);
     /* a courtesy to a socket that is closed at once: whether it arrives does not matter */
-    (void)send(fd, refusal_pending, sizeof refusal_pending - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    (void)send(fd, answer, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
     close(fd);
 }
 
@@ -63,7 +75,10 @@ static void take(struct worker *w, int fd, const struct parcel *parcel, bool cro
 
     if (index == CONN_NONE) {
         settle_refused(w, parcel);
-        refuse(w, fd, crowded ? COUNT_REFUSED_PENDING : COUNT_REFUSED_WORKER_LIMIT);
+        refuse(w, fd,
+               !crowded              ? COUNT_REFUSED_WORKER_LIMIT
+               : worker_is_closed(w) ? COUNT_REFUSED_DRAINING
+                                     : COUNT_REFUSED_PENDING);
         return;
     }
     c = conn_at(&h->conns, index);
@@ -189,11 +204,6 @@ static void accept_ready(struct worker *w, uint32_t i, uint32_t *budget)
             return;
         }
     }
-}
-
-bool worker_is_closed(const struct worker *w)
-{
-    return w->hub.ending || shm_load_u32(&w->hub.region.header->listeners_closed) != 0;
 }
 
 void worker_close_listeners(struct worker *w)
