@@ -23,6 +23,7 @@
 #include "session/recovery.h"
 #include "shm/atomic.h"
 #include "worker/files.h"
+#include "worker/page.h"
 #include "worker/worker.h"
 
 #define CLOSINGS_MS 1900  /* the master kills 2 s after SIGTERM */
@@ -195,7 +196,9 @@ bool worker_open(struct worker *w, const struct child *child)
         return false;
     }
     w->request = malloc(INBOX_BYTES_MAX);
-    if (w->request == NULL || !load_files(w))
+    if (h->config->demo)
+        w->page = page_new(h->config->path, &w->page_bytes);
+    if (w->request == NULL || (h->config->demo && w->page == NULL) || !load_files(w))
         return false;
     if (!dispatch_open(&w->host))
         _exit(
@@ -243,6 +246,7 @@ void worker_close(struct worker *w)
     free(h->zipped);
     gzip_free(h->gzip);
     files_free(w->files);
+    free(w->page);
     free(w->request);
     free(w->decoded);
 }

@@ -37,8 +37,10 @@ struct worker {
     uint8_t *decoded;          /* engine.c: a binary packet of a POST */
     uint32_t decoded_max;
     struct files *files; /* client_files; NULL: none */
-    uint8_t *request;    /* [INBOX_BYTES_MAX]: the bytes of a request that was handed over */
-    uint64_t bell;       /* where the eventfd is read to */
+    char *page;          /* demo; NULL: none */
+    uint32_t page_bytes;
+    uint8_t *request; /* [INBOX_BYTES_MAX]: the bytes of a request that was handed over */
+    uint64_t bell;    /* where the eventfd is read to */
     uint64_t second_at_ms;
     uint64_t queues_at_ms;
     uint64_t crowded_since_ms; /* max_pending reached: since when; 0: it is not */
