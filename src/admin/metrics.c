@@ -176,9 +176,9 @@ static uint16_t label_of(struct metrics *m, struct slice name)
 {
     struct metrics_label *label;
 
-    for (uint16_t i = 0; i < m->n_labels; i++)
+    for (uint32_t i = 0; i < m->n_labels; i++)
         if (slice_equal(slice_of(m->labels[i].name, m->labels[i].n_bytes), name))
-            return i;
+            return (uint16_t)i;
     if (m->n_labels == NAMESPACES_NAMED)
         return NAMESPACES_NAMED;
     label = &m->labels[m->n_labels];

@@ -223,8 +223,8 @@ void worker_close_listeners(struct worker *w)
                 break;
             refuse(w, fd, COUNT_REFUSED_DRAINING); /* it came before anybody could know */
         }
-        if (!w->hub
-                 .ending) /* for all who have it: a request in the kernel keeps it listening past a close. The master's is closed */
+        /* for all who have it: a request in the kernel keeps it listening past a close */
+        if (!w->hub.ending)
             (void)shutdown(listener, SHUT_RDWR);
         else if (a->armed)
             loop_cancel(w->hub.loop, tag_pack(OP_ACCEPT, i, 0), tag_pack(OP_ACCEPT_CANCEL, i, 0));
