@@ -14,7 +14,7 @@ const ROOT = process.env.PEAL_ROOT ?? fileURLToPath(new URL('../..', import.meta
 const PICTURES = join(ROOT, 'build/artifacts');
 const CLIENT_FILES = fileURLToPath(new URL('../node_modules/socket.io/client-dist', import.meta.url));
 // What `recovery` adds is asserted where a build has it.
-const RECOVERY = false;
+const RECOVERY = true;
 
 // A chat as an application would write it, with the bundle that the server itself serves. Everything that happens is kept in window.seen.
 const page = (server, options) => `<!doctype html>
