@@ -195,6 +195,8 @@ int inbox_receive(int fd, struct parcel parcels[INBOX_BATCH_MAX], int fds[INBOX_
         if (n_bytes == 0 && n_fds == 0 && message.msg_flags == 0)
             return 0; /* no writer is left */
         fault = inbox_fault(parcels, (size_t)n_bytes, n_fds, message.msg_flags);
+        if (fault == NULL && bytes == NULL && is_request(parcels, (size_t)n_bytes))
+            fault = "a request, for which there is nobody here";
         if (fault == NULL) {
             int n = (int)((size_t)n_bytes / sizeof *parcels);
 

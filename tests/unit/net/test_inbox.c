@@ -179,6 +179,8 @@ static void test_a_request_arrives_with_its_bytes_whatever_their_number(void **s
     /* nobody wants its bytes here: dropped, with its descriptor */
     assert_int_equal(inbox_send_request(ends[1], &parcel, null, slice_of(sent, 5000)), 0);
     assert_int_equal(inbox_receive(ends[0], in, fds, NULL), 0);
+    assert_int_equal(inbox_send_request(ends[1], &parcel, null, slice_of(sent, 100)), 0);
+    assert_int_equal(inbox_receive(ends[0], in, fds, NULL), 0);
     assert_int_equal(open_descriptors(), before);
     close(null);
     close(ends[0]);
