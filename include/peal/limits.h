@@ -23,9 +23,13 @@
 #define RECORD_PARTS_MAX 256  /* frames of one event: text and attachments */
 
 /* --- names --- */
-#define NAME_BYTES_MAX   255  /* rooms, namespaces, event names of clients */
-#define NAMESPACES_MAX   1024 /* live on one host, dynamic ones included */
-#define NAMESPACES_NAMED 100  /* with a label of their own in metrics; the rest is `other` */
+#define NAME_BYTES_MAX 255  /* rooms, namespaces, event names of clients */
+#define NAMESPACES_MAX 1024 /* live on one host, dynamic ones included */
+#define NAMESPACES_DYNAMIC \
+    896 /* of them for names that clients choose, in equal shares for the configured prefixes; the rest is more than
+         * configured names can be (NAMESPACE_SECTIONS and /ws) */
+#define NAMESPACE_SECTIONS 64  /* = CONFIG_NAMESPACES_MAX */
+#define NAMESPACES_NAMED   100 /* with a label of their own in metrics; the rest is `other` */
 
 /* --- directory and identities --- */
 #define DIRECTORY_BUCKETS  (1u << 16)

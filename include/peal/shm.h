@@ -12,7 +12,7 @@
 #include "peal/limits.h"
 
 #define PEAL_SHM_MAGIC   0x314c414550ull /* "PEAL1" */
-#define PEAL_SHM_VERSION 2
+#define PEAL_SHM_VERSION 3
 
 #define SHM_LINE __attribute__((aligned(128)))
 
@@ -85,17 +85,30 @@ struct shm_ring {
 /* --- namespaces: names that live on this host, so that counts and the bridge agree on an index --- */
 
 enum shm_namespace_state {
-    NAMESPACE_FREE = 0,
-    NAMESPACE_CLAIMED,
+    NAMESPACE_FREE = 0, /* a search ends here */
+    NAMESPACE_GONE,     /* held a name once: a search goes on behind it */
+    NAMESPACE_WRITING,  /* the name is being put in */
     NAMESPACE_READY,
-    NAMESPACE_ABANDONED
+    NAMESPACE_CLOSING /* READY, and being looked at for whether anybody uses it: it is given up, or READY again */
 };
 struct shm_namespace {
+    uint64_t word;    /* enum shm_namespace_state | life << 8; the life grows with each name */
+    uint32_t n_bytes; /* of the name */
+    uint32_t section; /* index into config.namespaces, or UINT16_MAX for /ws */
+    uint64_t keep_ms; /* CLOCK_MONOTONIC: not given up before; whoever has a reason raises it */
+    uint64_t name
+        [32]; /* up to NAME_BYTES_MAX bytes and zeros, as words: it may be read while it changes */
+};
+static_assert(NAME_BYTES_MAX < 256, "a name and a zero fill the words");
+
+struct shm_namespaces {
     uint32_t
-        state; /* compare-and-swap FREE -> CLAIMED -> READY (the name is there) or ABANDONED (its owner died); never goes back */
-    uint16_t n_bytes;
-    uint16_t section; /* index into config.namespaces, or UINT16_MAX for /ws */
-    char name[NAME_BYTES_MAX + 1];
+        writer; /* 0, or 1 + slot of who changes the table; compare-and-swap; the master takes it from the dead */
+    uint32_t n_of[NAMESPACE_SECTIONS]; /* dynamic names there are of each section; the writer's */
+    SHM_LINE uint64_t changes;         /* grows with each name that comes or goes; the writer's */
+    SHM_LINE struct shm_namespace entries[NAMESPACES_MAX];
+    /* how often each worker uses an index: sockets, rooms, selections and clients coming back. One writer each: the worker, the master when it is dead */
+    SHM_LINE uint32_t uses[PEAL_WORKERS_MAX][NAMESPACES_MAX];
 };
 
 /* --- the session table: one look-up from an identity to its owner --- */
@@ -150,7 +163,8 @@ struct shm_recovery {
     uint8_t _reserved;
     uint64_t seq; /* its lowest bit: which copy; stored after that copy is whole */
     struct shm_recovery_rooms rooms[2];
-    uint64_t _reserved2;
+    uint64_t
+        nsp_life; /* of its namespace's name: the index may be another's since (struct shm_namespace) */
 };
 static_assert(sizeof(struct shm_recovery) == 256, "four cache lines");
 
@@ -181,7 +195,7 @@ struct shm_header {
     uint64_t config_offset; /* struct config (src/base/config.h) */
     uint64_t config_bytes;
     uint64_t counters_offset;   /* src/shm/counters.h */
-    uint64_t namespaces_offset; /* struct shm_namespace [NAMESPACES_MAX] */
+    uint64_t namespaces_offset; /* struct shm_namespaces */
     uint64_t directory_offset;  /* uint64_t [DIRECTORY_BUCKETS] */
     uint64_t sessions_offset;   /* struct shm_session [n_workers * sessions_per_slot] */
     uint64_t recovery_offset;   /* struct shm_recovery [as many as sessions]; 0: recovery is off */

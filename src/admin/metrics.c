@@ -149,6 +149,17 @@ static void write_recoveries(struct scrape *s)
                  s->sum.counters[COUNT_RECOVERY_FIRST + i]);
 }
 
+static void write_connects_refused(struct scrape *s)
+{
+    static const char name[] = "peal_connects_refused_total";
+
+    family(s, name, "counter",
+           "CONNECTs to namespaces that were answered with an error, by reason.");
+    for (uint32_t i = 0; i < CONNECT_REFUSALS; i++)
+        labelled(s, name, "reason", connect_refusal_name((enum connect_refusal)i),
+                 s->sum.counters[COUNT_CONNECT_REFUSED_FIRST + i]);
+}
+
 /* --- namespaces --- */
 
 static uint64_t namespace_sockets(const struct region *region, uint32_t index)
@@ -160,15 +171,20 @@ static uint64_t namespace_sockets(const struct region *region, uint32_t index)
     return n;
 }
 
-static bool namespace_name_it(struct metrics *m, uint32_t index)
+/* The label of a name, made if it has none yet; NAMESPACES_NAMED: `other`. */
+static uint16_t label_of(struct metrics *m, struct slice name)
 {
-    if (m->is_named[index])
-        return true;
-    if (m->n_named == NAMESPACES_NAMED)
-        return false;
-    m->named[m->n_named++] = (uint16_t)index;
-    m->is_named[index] = true;
-    return true;
+    struct metrics_label *label;
+
+    for (uint32_t i = 0; i < m->n_labels; i++)
+        if (slice_equal(slice_of(m->labels[i].name, m->labels[i].n_bytes), name))
+            return (uint16_t)i;
+    if (m->n_labels == NAMESPACES_NAMED)
+        return NAMESPACES_NAMED;
+    label = &m->labels[m->n_labels];
+    label->n_bytes = name.n_bytes;
+    memcpy(label->name, name.bytes, name.n_bytes);
+    return (uint16_t)m->n_labels++;
 }
 
 void metrics_init(struct metrics *m, const struct region *region)
@@ -176,44 +192,54 @@ void metrics_init(struct metrics *m, const struct region *region)
     const struct config *c = region->config;
 
     memset(m, 0, sizeof *m);
-    for (uint32_t i = 0; i < c->n_namespaces; i++) { /* those have been there from the start */
-        uint32_t index = namespace_find(region, slice_text(c->namespaces[i].name));
+    for (uint32_t i = 0; i < c->n_namespaces; i++) /* those have been there from the start */
+        if (!c->namespaces[i].is_prefix)
+            (void)label_of(m, slice_text(c->namespaces[i].name));
+}
 
-        if (index != NAMESPACE_NONE && !c->namespaces[i].is_prefix)
-            (void)namespace_name_it(m, index);
+/* Adds the sockets of one namespace to its label. An index that is another name's meanwhile had no sockets. */
+static void add_sockets(struct scrape *s, uint32_t index, uint64_t n_of[NAMESPACES_NAMED + 1])
+{
+    struct metrics *m = s->metrics;
+    struct namespace_copy name;
+    uint64_t n;
+
+    if (!namespace_copy(s->region, index, &name))
+        return;
+    n = namespace_sockets(s->region, index);
+    if (n == 0 || namespace_life(s->region, index) != name.life)
+        return;
+    if (m->life[index] != name.life) {
+        m->life[index] = name.life;
+        m->label[index] = label_of(m, slice_of(name.name, name.n_bytes));
     }
+    n_of[m->label[index]] += n;
 }
 
 static void write_sockets(struct scrape *s)
 {
     static const char name[] = "peal_sockets";
     struct metrics *m = s->metrics;
-    uint64_t n_others = 0;
+    uint64_t n_of[NAMESPACES_NAMED + 1] = { 0 };
 
     family(s, name, "gauge",
            "Socket.IO sockets, and plain clients under /ws, by namespace: the first 100, then "
            "other.");
-    for (uint32_t i = 0; i < NAMESPACES_MAX; i++) {
-        struct slice label = namespace_name(s->region, i);
-        uint64_t n;
+    for (uint32_t i = 0; i < NAMESPACES_MAX; i++)
+        add_sockets(s, i, n_of);
+    for (uint32_t i = 0; i < m->n_labels; i++) {
+        struct metrics_label *label = &m->labels[i];
 
-        if (label.bytes == NULL)
+        label->was_used = label->was_used || n_of[i] > 0;
+        if (!label->was_used)
             continue;
-        n = namespace_sockets(s->region, i);
-        if (n == 0 && !m->was_used[i])
-            continue;
-        m->was_used[i] = true;
-        if (!namespace_name_it(m, i)) {
-            m->others = true;
-            n_others += n;
-            continue;
-        }
         page_printf(s->out, "%s{namespace=\"", name);
-        page_put_label(s->out, label);
-        page_printf(s->out, "\"} %llu\n", (ull)n);
+        page_put_label(s->out, slice_of(label->name, label->n_bytes));
+        page_printf(s->out, "\"} %llu\n", (ull)n_of[i]);
     }
+    m->others = m->others || n_of[NAMESPACES_NAMED] > 0;
     if (m->others)
-        labelled(s, name, "namespace", "other", n_others);
+        labelled(s, name, "namespace", "other", n_of[NAMESPACES_NAMED]);
 }
 
 /* --- counters that need no more than their sum --- */
@@ -443,6 +469,7 @@ void metrics_write(struct metrics *m, const struct ring *ring, uint64_t now_us, 
     write_refused(&s);
     write_closes(&s);
     write_recoveries(&s);
+    write_connects_refused(&s);
     write_sockets(&s);
     write_plain(&s);
     write_state(&s);

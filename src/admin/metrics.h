@@ -8,14 +8,19 @@
 #include "admin/page.h"
 #include "shm/ring.h"
 
-/* Which namespaces have a label of their own: those that were seen first. A label once given stays,
- * for a series that changes its meaning is worse than none. */
+/* A namespace that is shown by name. A label once given stays, for a series that changes its meaning is worse than none. */
+struct metrics_label {
+    uint32_t n_bytes;
+    bool was_used; /* has had a socket at a scrape: shown from then on */
+    char name[NAME_BYTES_MAX + 1];
+};
+
 struct metrics {
-    uint16_t named[NAMESPACES_NAMED];
-    uint32_t n_named;
-    bool is_named[NAMESPACES_MAX];
-    bool was_used[NAMESPACES_MAX]; /* has had a socket at a scrape: shown from then on */
-    bool others;                   /* there was more than has labels */
+    struct metrics_label labels[NAMESPACES_NAMED]; /* configured ones, then those seen first */
+    uint32_t n_labels;
+    uint64_t life[NAMESPACES_MAX];  /* of the name that had the index when ... */
+    uint16_t label[NAMESPACES_MAX]; /* ... its label was looked up; NAMESPACES_NAMED: `other` */
+    bool others;                    /* there was more than has labels */
 };
 
 void metrics_init(struct metrics *m, const struct region *region);

@@ -25,7 +25,6 @@ static void announce_namespace(struct hub *h, uint32_t nsp)
     struct record_spec spec = { .nsp = namespace_name(&h->region, nsp) };
 
     spec.header.kind = RECORD_NAMESPACE;
-    spec.header.detail = nsp;
     replies_push(h, &spec);
 }
 
@@ -52,6 +51,18 @@ static void ask_application(struct peal_host *host, struct sock *k, struct slice
         (void)host_tell(host, k); /* FULL: it is told in a later turn, or before its first event */
 }
 
+static void refuse(struct hub *h, struct conn *c, struct slice nsp, enum connect_refusal reason)
+{
+    static const char *const texts[CONNECT_REFUSALS] = {
+        [REFUSED_INVALID_NAMESPACE] = "Invalid namespace", /* Node's */
+        [REFUSED_TOO_MANY_NAMESPACES] = "Too many namespaces in use under this prefix",
+        [REFUSED_FULL] = "Server is full",
+    };
+
+    count_add(h->row, COUNT_CONNECT_REFUSED_FIRST + reason, 1);
+    client_send_connect_error(h, c, nsp, slice_text(texts[reason]), (struct slice){ NULL, 0 });
+}
+
 /* A CONNECT that does not come back to an earlier session, or cannot (hub.connect_anew). */
 static void connect_anew(void *context, struct session *n, uint16_t nsp, uint8_t section,
                          struct slice auth)
@@ -61,8 +72,7 @@ static void connect_anew(void *context, struct session *n, uint16_t nsp, uint8_t
     struct sock *k = client_connect(h, n, nsp, section, auth);
 
     if (k == NULL)
-        client_send_connect_error(h, conn_at(&h->conns, n->conn), namespace_name(&h->region, nsp),
-                                  slice_text("Server is full"), (struct slice){ NULL, 0 });
+        refuse(h, conn_at(&h->conns, n->conn), namespace_name(&h->region, nsp), REFUSED_FULL);
     else
         ask_application(host, k, auth);
 }
@@ -84,7 +94,8 @@ void dispatch_hook_recovery(struct peal_host *host)
     host->hub->socket_recovered = socket_recovered;
 }
 
-static void on_connect(struct peal_host *host, struct conn *c, const struct sio_packet *packet)
+static enum dispatch_result on_connect(struct peal_host *host, struct conn *c,
+                                       const struct sio_packet *packet)
 {
     struct hub *h = host->hub;
     struct session *n = session_at(&h->sockets, c->owner);
@@ -92,28 +103,26 @@ static void on_connect(struct peal_host *host, struct conn *c, const struct sio_
         packet->nsp.n_bytes > NAME_BYTES_MAX ? NULL : config_namespace_find(h->config, packet->nsp);
     uint8_t index;
     uint32_t nsp;
-    bool added;
 
     if (section == NULL) {
-        client_send_connect_error(h, c, packet->nsp, slice_text("Invalid namespace"),
-                                  (struct slice){ NULL, 0 });
-        return;
+        refuse(h, c, packet->nsp, REFUSED_INVALID_NAMESPACE);
+        return DISPATCH_DONE;
     }
     index = (uint8_t)(section - h->config->namespaces);
-    nsp = namespace_intern(&h->region, packet->nsp, index, &added);
-    if (nsp == NAMESPACE_NONE) {
-        client_send_connect_error(h, c, packet->nsp, slice_text("Too many namespaces"),
-                                  (struct slice){ NULL, 0 });
-        return;
+    switch (namespace_enter(&h->region, packet->nsp, index, h->now_ms, &nsp)) {
+    case NAMESPACE_OK: break;
+    case NAMESPACE_ADDED: announce_namespace(h, nsp); break;
+    case NAMESPACE_FULL:
+        refuse(h, c, packet->nsp, REFUSED_TOO_MANY_NAMESPACES);
+        return DISPATCH_DONE;
+    case NAMESPACE_BUSY: return DISPATCH_FULL;
     }
-    if (added)
-        announce_namespace(h, nsp);
-    if (session_find_sock(&h->sockets, n, (uint16_t)nsp) != NULL) {
+    if (session_find_sock(&h->sockets, n, (uint16_t)nsp) != NULL)
         close_for_state(h, c);
-        return;
-    }
-    if (!recovery_begin(h, n, (uint16_t)nsp, index, packet->payload))
+    else if (!recovery_begin(h, n, (uint16_t)nsp, index, packet->payload))
         connect_anew(host, n, (uint16_t)nsp, index, packet->payload);
+    namespace_leave(&h->region, nsp); /* the socket uses it, if there is one */
+    return DISPATCH_DONE;
 }
 
 /* --- events --- */
@@ -217,10 +226,8 @@ static enum dispatch_result on_packet(struct peal_host *host, struct conn *c,
     struct hub *h = host->hub;
     struct sock *k;
 
-    if (packet->type == SIO_CONNECT) {
-        on_connect(host, c, packet);
-        return DISPATCH_DONE;
-    }
+    if (packet->type == SIO_CONNECT)
+        return on_connect(host, c, packet);
     k = joined(h, c, packet->nsp);
     if (k == NULL) {
         close_for_state(h, c);

@@ -58,8 +58,8 @@ static void no_answer(struct peal_host *host, void *context)
     if (k == NULL || k->state != SOCK_PENDING)
         return;
     host_answered(host, k);
-    client_refuse(host->hub, k, slice_text("the application did not answer in time"),
-                  (struct slice){ NULL, 0 });
+    client_refuse(host->hub, k, REFUSED_NO_ANSWER,
+                  slice_text("the application did not answer in time"), (struct slice){ NULL, 0 });
 }
 
 void host_await_answer(struct peal_host *host, struct sock *k)
@@ -68,7 +68,8 @@ void host_await_answer(struct peal_host *host, struct sock *k)
     peal_socket socket = host_socket(host->hub, k);
 
     if (host->n_pending == PENDING_CONNECTS_MAX) {
-        client_refuse(host->hub, k, slice_text("Server is full"), (struct slice){ NULL, 0 });
+        client_refuse(host->hub, k, REFUSED_FULL, slice_text("Server is full"),
+                      (struct slice){ NULL, 0 });
         return;
     }
     host->n_pending++;
@@ -114,7 +115,7 @@ enum peal_result peal_refuse(struct peal_host *host, peal_socket socket, struct 
     if (!deferred_room(&host->hub->deferred, 1))
         return PEAL_FULL;
     host_answered(host, k);
-    client_refuse(host->hub, k,
+    client_refuse(host->hub, k, REFUSED_BY_APPLICATION,
                   slice_of(message.bytes == NULL ? "" : message.bytes, message.n_bytes),
                   slice_from(data));
     return PEAL_OK;

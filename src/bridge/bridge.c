@@ -21,7 +21,6 @@
 #include "bridge/state.h"
 #include "session/publish.h"
 #include "shm/atomic.h"
-#include "shm/namespaces.h"
 
 #define RECORDS_PER_TURN   256
 #define FULL_RETRY_MS      2
@@ -46,17 +45,14 @@ char *bridge_room(struct bridge_buffer *b, uint64_t n_bytes)
     return b->bytes;
 }
 
-struct slice bridge_nsp(const struct bridge *b, const struct bridge_namespace *n)
+struct slice bridge_nsp(const struct bridge_namespace *n)
 {
-    return namespace_name(&b->region, n->index);
+    return slice_of(n->name.name, n->name.n_bytes);
 }
 
-struct bridge_namespace *bridge_namespace_at(struct bridge *b, uint32_t index)
+struct slice bridge_uid(const struct bridge *b)
 {
-    for (uint32_t i = 0; i < b->n_namespaces; i++)
-        if (b->namespaces[i].index == index)
-            return &b->namespaces[i];
-    return NULL;
+    return slice_of(b->uid, ADAPTER_UID_CHARS);
 }
 
 /* --- towards Redis --- */
@@ -75,12 +71,12 @@ bool bridge_publish(struct bridge *b, struct slice channel, struct slice payload
     return false;
 }
 
-bool bridge_respond(struct bridge *b, const struct bridge_namespace *n, struct slice payload)
+bool bridge_respond(struct bridge *b, struct slice nsp, struct slice payload)
 {
     char name[2 * CONFIG_TEXT_MAX + NAME_BYTES_MAX];
     struct msgpack_sink sink = msgpack_sink_of(name, sizeof name);
 
-    adapter_put_response_channel(&sink, slice_text(b->config->redis_key), bridge_nsp(b, n),
+    adapter_put_response_channel(&sink, slice_text(b->config->redis_key), nsp,
                                  (struct slice){ NULL, 0 });
     return !sink.too_big && bridge_publish(b, msgpack_sink_slice(&sink, 0), payload);
 }
@@ -100,42 +96,74 @@ static void put_pattern(struct msgpack_sink *sink, struct slice key, struct slic
     msgpack_put_text(sink, "#*");
 }
 
-/* One pattern for broadcasts and exactly one subscription to the request channel, which is what peers count us by. */
-static void subscribe(struct bridge *b, struct bridge_namespace *n)
+/* (P)SUBSCRIBE and back: one pattern for broadcasts and exactly one subscription to the request channel, which is what peers count us by. */
+static bool say(struct bridge *b, const struct bridge_namespace *n, const char *to_pattern,
+                const char *to_channel)
 {
     char text[4 * (CONFIG_TEXT_MAX + NAME_BYTES_MAX)];
     struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
     struct slice key = slice_text(b->config->redis_key);
-    struct slice words[2] = { slice_text("PSUBSCRIBE"), { NULL, 0 } };
+    struct slice words[2] = { slice_text(to_pattern), { NULL, 0 } };
     bool asked;
 
-    if (n->subscribed || b->in.state != LINK_UP)
-        return;
-    put_pattern(&sink, key, bridge_nsp(b, n));
+    put_pattern(&sink, key, bridge_nsp(n));
     words[1] = msgpack_sink_slice(&sink, 0);
     asked = !sink.too_big && link_command(&b->in, 2, words);
     sink = msgpack_sink_of(text, sizeof text);
-    adapter_put_request_channel(&sink, key, bridge_nsp(b, n));
-    words[0] = slice_text("SUBSCRIBE");
+    adapter_put_request_channel(&sink, key, bridge_nsp(n));
+    words[0] = slice_text(to_channel);
     words[1] = msgpack_sink_slice(&sink, 0);
-    n->subscribed = asked && !sink.too_big && link_command(&b->in, 2, words);
+    return asked && !sink.too_big && link_command(&b->in, 2, words);
+}
+
+static void subscribe(struct bridge *b, struct bridge_namespace *n)
+{
+    if (n->subscribed || b->in.state != LINK_UP)
+        return;
+    n->subscribed = say(b, n, "PSUBSCRIBE", "SUBSCRIBE");
     b->n_subscriptions += 2;
 }
 
-static void add_namespace(struct bridge *b, uint32_t index)
+static bool is_there(const struct bridge *b, const struct bridge_namespace *n)
 {
-    struct bridge_namespace *n;
-    uint8_t raw[6];
+    struct namespace_copy now;
 
-    if (bridge_namespace_at(b, index) != NULL || b->n_namespaces == NAMESPACES_MAX)
+    return namespace_copy(&b->region, n->index, &now) && now.life == n->name.life;
+}
+
+/* The host's namespaces are those of its table. First what has gone, then what has come: a name may have both. */
+static void follow_namespaces(struct bridge *b)
+{
+    uint64_t changes = namespaces_changes(&b->region);
+    bool known[NAMESPACES_MAX] = { false };
+
+    if (changes == b->changes_seen)
         return;
-    n = &b->namespaces[b->n_namespaces++];
-    *n = (struct bridge_namespace){ .index = index };
-    if (getrandom(raw, sizeof raw, 0) != sizeof raw)
-        abort(); /* never for so few bytes */
-    for (uint32_t i = 0; i < ADAPTER_UID_CHARS; i++)
-        n->uid[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[raw[i] & 63];
-    subscribe(b, n);
+    b->changes_seen = changes; /* read before the table: what comes meanwhile is looked at again */
+    for (uint32_t i = 0; i < b->n_namespaces;) {
+        struct bridge_namespace *n = &b->namespaces[i];
+
+        if (is_there(b, n)) {
+            known[n->index] = true;
+            i++;
+            continue;
+        }
+        if (n->subscribed)
+            (void)say(b, n, "PUNSUBSCRIBE", "UNSUBSCRIBE"); /* false: the connection ends */
+        *n = b->namespaces[--b->n_namespaces];
+    }
+    for (uint32_t i = 0; i < NAMESPACES_MAX; i++) {
+        struct bridge_namespace *n;
+
+        if (known[i])
+            continue; /* at most one for each index: there is room */
+        n = &b->namespaces[b->n_namespaces];
+        *n = (struct bridge_namespace){ .index = i };
+        if (!namespace_copy(&b->region, i, &n->name))
+            continue;
+        b->n_namespaces++;
+        subscribe(b, n);
+    }
 }
 
 static void on_subscriber_up(struct bridge *b)
@@ -165,7 +193,7 @@ static void on_broadcast(struct bridge *b, struct slice pattern, struct slice ch
     for (uint32_t i = 0; i < b->n_namespaces; i++) {
         struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
 
-        put_pattern(&sink, slice_text(b->config->redis_key), bridge_nsp(b, &b->namespaces[i]));
+        put_pattern(&sink, slice_text(b->config->redis_key), bridge_nsp(&b->namespaces[i]));
         if (slice_equal(pattern, msgpack_sink_slice(&sink, 0))) {
             inbound_broadcast(b, &b->namespaces[i], channel, payload);
             return;
@@ -181,7 +209,7 @@ static void on_request(struct bridge *b, struct slice channel, struct slice payl
         struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
 
         adapter_put_request_channel(&sink, slice_text(b->config->redis_key),
-                                    bridge_nsp(b, &b->namespaces[i]));
+                                    bridge_nsp(&b->namespaces[i]));
         if (slice_equal(channel, msgpack_sink_slice(&sink, 0))) {
             inbound_request(b, &b->namespaces[i], payload);
             return;
@@ -300,12 +328,12 @@ static void on_record(struct bridge *b, const struct record_view *view)
             query_ack(b, view);
         break;
     case RECORD_GONE: query_gone(b, header->detail); break;
-    case RECORD_NAMESPACE: add_namespace(b, header->detail); break;
     case RECORD_JOIN:
     case RECORD_LEAVE:
     case RECORD_DISCONNECT:
     case RECORD_FETCH:
     case RECORD_SERVER_EMIT:
+    case RECORD_NAMESPACE: /* it has woken us, which was all (follow_namespaces) */
     case RECORD_VOID:
     case RECORD_KINDS: break;
     }
@@ -363,23 +391,14 @@ static int open_signals(void)
     return signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-static void open_namespaces(struct bridge *b)
+static void make_uid(struct bridge *b)
 {
-    bool added;
+    uint8_t raw[ADAPTER_UID_CHARS];
 
-    for (uint32_t i = 0; i < b->config->n_namespaces; i++) {
-        const struct config_namespace *ns = &b->config->namespaces[i];
-        uint32_t index =
-            ns->is_prefix ? NAMESPACE_NONE
-                          : namespace_intern(&b->region, slice_text(ns->name), (uint16_t)i, &added);
-
-        if (index != NAMESPACE_NONE)
-            add_namespace(b, index);
-    }
-    for (uint32_t i = 0; i < NAMESPACES_MAX; i++) /* dynamic ones that were there before us */
-        if (shm_load_acquire_u32(&b->region.namespaces[i].state) == NAMESPACE_READY)
-            add_namespace(b, i);
-    add_namespace(b, namespace_intern(&b->region, slice_text("/ws"), UINT16_MAX, &added));
+    if (getrandom(raw, sizeof raw, 0) != sizeof raw)
+        abort(); /* never for so few bytes */
+    for (uint32_t i = 0; i < ADAPTER_UID_CHARS; i++)
+        b->uid[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[raw[i] & 63];
 }
 
 static bool open_bridge(struct bridge *b, const struct child *child)
@@ -399,7 +418,8 @@ static bool open_bridge(struct bridge *b, const struct child *child)
     link_init(&b->out, &b->config->redis, "publisher");
     if (bridge_room(&b->record, 65536) == NULL)
         return false;
-    open_namespaces(b);
+    make_uid(b);
+    follow_namespaces(b);
     shm_store_release_u64(&b->slot->ready_generation, child->generation);
     return true;
 }
@@ -456,6 +476,7 @@ static void turn(struct bridge *b, int signal_fd)
     }
     (void)link_on_events(&b->out, fds[P_OUT].revents, true, b->now_ms, on_publisher_reply, b);
     ring_bells(&b->ring);
+    follow_namespaces(b);
     walk(b);
     query_expire(b);
     ring_bells(&b->ring);

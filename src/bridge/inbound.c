@@ -8,7 +8,6 @@
 #include "proto/socketio.h"
 #include "proto/ws.h"
 #include "shm/atomic.h"
-#include "shm/namespaces.h"
 #include "shm/sessions.h"
 
 #include <stdlib.h>
@@ -149,7 +148,7 @@ void inbound_broadcast(struct bridge *b, const struct bridge_namespace *n, struc
                        struct slice payload)
 {
     static struct msgpack_text event;
-    struct record_spec spec = { .nsp = bridge_nsp(b, n) };
+    struct record_spec spec = { .nsp = bridge_nsp(n) };
     struct adapter_broadcast broadcast;
     enum adapter_result result;
     struct msgpack_sink sink;
@@ -167,8 +166,7 @@ void inbound_broadcast(struct bridge *b, const struct bridge_namespace *n, struc
         undecodable(b, result);
         return;
     }
-    if (slice_equal(broadcast.uid, slice_of(n->uid, ADAPTER_UID_CHARS)) ||
-        !slice_equal(broadcast.nsp, spec.nsp))
+    if (slice_equal(broadcast.uid, bridge_uid(b)) || !slice_equal(broadcast.nsp, spec.nsp))
         return; /* our own, or not for this namespace */
     result = adapter_take_event(&broadcast, &sink, &event);
     if (result != ADAPTER_OK) {
@@ -202,7 +200,7 @@ static void obey(struct bridge *b, const struct bridge_namespace *n,
                  const struct adapter_request *r)
 {
     static struct slice names[RECORD_NAMES_MAX];
-    struct record_spec spec = { .nsp = bridge_nsp(b, n) };
+    struct record_spec spec = { .nsp = bridge_nsp(n) };
     struct adapter_opts old_form = { .rooms = &r->sid, .n_rooms = 1 };
 
     if (!put_selector(&spec, r->sid.bytes != NULL ? &old_form : &r->opts))
@@ -221,7 +219,7 @@ static void obey(struct bridge *b, const struct bridge_namespace *n,
 
         adapter_put_done(&sink, r->request_id);
         if (!sink.too_big)
-            (void)bridge_respond(b, n, msgpack_sink_slice(&sink, 0));
+            (void)bridge_respond(b, bridge_nsp(n), msgpack_sink_slice(&sink, 0));
     }
 }
 
@@ -230,7 +228,7 @@ static void ask(struct bridge *b, const struct bridge_namespace *n, const struct
     static const uint8_t details[] = { [ADAPTER_SOCKETS] = FETCH_SOCKET_IDS,
                                        [ADAPTER_ALL_ROOMS] = FETCH_ROOMS,
                                        [ADAPTER_FETCH] = FETCH_SOCKETS };
-    struct record_spec spec = { .nsp = bridge_nsp(b, n) };
+    struct record_spec spec = { .nsp = bridge_nsp(n) };
     struct bridge_query *q =
         query_open(b, n, r->type, r->request_id, b->config->redis_request_timeout_ms);
 
@@ -252,7 +250,7 @@ static void ask(struct bridge *b, const struct bridge_namespace *n, const struct
 static void broadcast_with_ack(struct bridge *b, const struct bridge_namespace *n,
                                const struct adapter_request *r)
 {
-    struct record_spec spec = { .nsp = bridge_nsp(b, n) };
+    struct record_spec spec = { .nsp = bridge_nsp(n) };
     double timeout =
         r->opts.flags.has_timeout ? r->opts.flags.timeout_ms : b->config->redis_request_timeout_ms;
     uint32_t timeout_ms =
@@ -283,14 +281,14 @@ static void server_emit(struct bridge *b, const struct bridge_namespace *n,
     struct slice key, name;
     enum json_kind kind;
 
-    if (r->request_id.bytes == NULL || slice_equal(r->uid, slice_of(n->uid, ADAPTER_UID_CHARS)))
+    if (r->request_id.bytes == NULL || slice_equal(r->uid, bridge_uid(b)))
         return;
     if (json_iter_next(&it, &key, &name, &kind) && kind == JSON_STRING && name.n_bytes >= 6 &&
         memcmp(name.bytes, "\"peal:", 6) == 0)
         return;
     adapter_put_emit_answer(&sink, r->request_id, slice_text("null"));
     if (!sink.too_big)
-        (void)bridge_respond(b, n, msgpack_sink_slice(&sink, 0));
+        (void)bridge_respond(b, bridge_nsp(n), msgpack_sink_slice(&sink, 0));
 }
 
 void inbound_request(struct bridge *b, const struct bridge_namespace *n, struct slice payload)

@@ -1,7 +1,6 @@
 /* outbound.c: a broadcast of this host, in the bytes that a Node server with the same adapter would have published. */
 #include "bridge/state.h"
 #include "proto/json.h"
-#include "shm/namespaces.h"
 
 #define NAMES_MAX RECORD_NAMES_MAX
 
@@ -65,17 +64,12 @@ void outbound_record(struct bridge *b, const struct record_view *view)
     static struct slice except[NAMES_MAX];
     static struct msgpack_text event; /* 4 KB of attachments; one thread */
     struct adapter_opts opts = { .rooms = rooms, .except = except };
-    uint32_t index = namespace_find(&b->region, view->nsp);
-    const struct bridge_namespace *n =
-        index == NAMESPACE_NONE ? NULL : bridge_namespace_at(b, index);
     struct msgpack_sink sink;
     struct msgpack_sink scratch;
     struct slice channel;
     uint64_t n_names = 0;
     uint64_t n_bytes;
 
-    if (n == NULL)
-        return; /* its RECORD_NAMESPACE comes first in the ring, so this cannot be but for a full table */
     if (b->out.state != LINK_UP) {
         count_add(b->row, COUNT_REDIS_DROPPED_DISCONNECTED, 1);
         return;
@@ -102,8 +96,8 @@ void outbound_record(struct bridge *b, const struct record_view *view)
     scratch = msgpack_sink_of(b->scratch.bytes, b->scratch.n_max);
     adapter_put_channel(&sink, slice_text(b->config->redis_key), view->nsp, &opts);
     channel = msgpack_sink_slice(&sink, 0);
-    if (adapter_put_broadcast(&sink, &scratch, slice_of(n->uid, ADAPTER_UID_CHARS), view->nsp, -1,
-                              &opts, &event) != ADAPTER_OK) {
+    if (adapter_put_broadcast(&sink, &scratch, bridge_uid(b), view->nsp, -1, &opts, &event) !=
+        ADAPTER_OK) {
         count_add(b->row, COUNT_REDIS_DROPPED_UNDECODABLE,
                   1); /* nothing that could hurt a peer is published */
         return;

@@ -30,7 +30,8 @@ struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace 
     shm_store_u64(&b->slot->next_ack, counter);
     *q = (struct bridge_query){ .id = counter * PEAL_SLOTS + PEAL_SLOT_BRIDGE,
                                 .type = (uint8_t)type,
-                                .nsp = n->index };
+                                .n_nsp = n->name.n_bytes };
+    memcpy(q->nsp, n->name.name, n->name.n_bytes);
     q->until_ms = b->now_ms + (type == ADAPTER_BROADCAST ? timeout_ms : timeout_ms / 10 * 8);
     memcpy(q->request_id, request_id.bytes, request_id.n_bytes);
     q->n_request_id = request_id.n_bytes;
@@ -65,7 +66,12 @@ static void note_truncated(struct bridge *b, const struct bridge_query *q)
                     b->config->redis_answer_max_bytes, "redis_answer_max_bytes", suppressed);
 }
 
-static void answer_list(struct bridge *b, struct bridge_query *q, const struct bridge_namespace *n)
+static struct slice nsp_of(const struct bridge_query *q)
+{
+    return slice_of(q->nsp, q->n_nsp);
+}
+
+static void answer_list(struct bridge *b, struct bridge_query *q)
 {
     struct adapter_answer list;
     struct msgpack_sink sink;
@@ -81,10 +87,10 @@ static void answer_list(struct bridge *b, struct bridge_query *q, const struct b
     adapter_answer_end(&list);
     if (q->truncated)
         note_truncated(b, q);
-    (void)bridge_respond(b, n, msgpack_sink_slice(&sink, 0));
+    (void)bridge_respond(b, nsp_of(q), msgpack_sink_slice(&sink, 0));
 }
 
-static void answer_count(struct bridge *b, struct bridge_query *q, const struct bridge_namespace *n)
+static void answer_count(struct bridge *b, struct bridge_query *q)
 {
     char text[256];
     struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
@@ -92,18 +98,16 @@ static void answer_count(struct bridge *b, struct bridge_query *q, const struct 
     adapter_put_client_count(&sink, slice_of(q->request_id, q->n_request_id), q->n_clients);
     q->counted = true;
     if (!sink.too_big)
-        (void)bridge_respond(b, n, msgpack_sink_slice(&sink, 0));
+        (void)bridge_respond(b, nsp_of(q), msgpack_sink_slice(&sink, 0));
 }
 
 /* Everybody who was asked has answered, or it is time. */
 static void complete(struct bridge *b, struct bridge_query *q)
 {
-    const struct bridge_namespace *n = bridge_namespace_at(b, q->nsp);
-
-    if (n != NULL && q->type != ADAPTER_BROADCAST)
-        answer_list(b, q, n);
-    else if (n != NULL && !q->counted)
-        answer_count(b, q, n);
+    if (q->type != ADAPTER_BROADCAST)
+        answer_list(b, q);
+    else if (!q->counted)
+        answer_count(b, q);
     if (q->type != ADAPTER_BROADCAST)
         end(q);
 }
@@ -169,7 +173,6 @@ void query_ack(struct bridge *b, const struct record_view *view)
 {
     static struct msgpack_text value;
     struct bridge_query *q = find(b, view->header->id);
-    const struct bridge_namespace *n = q == NULL ? NULL : bridge_namespace_at(b, q->nsp);
     uint64_t n_bytes = view->header->n_bytes;
     struct msgpack_sink sink, scratch;
     struct json_iter it;
@@ -177,7 +180,7 @@ void query_ack(struct bridge *b, const struct record_view *view)
     enum json_kind kind;
     uint8_t opcode;
 
-    if (n == NULL || q->type != ADAPTER_BROADCAST)
+    if (q == NULL || q->type != ADAPTER_BROADCAST)
         return;
     array = record_part(view, 0, &opcode);
     if (!json_valid(array, &kind) || kind != JSON_ARRAY ||
@@ -195,7 +198,7 @@ void query_ack(struct bridge *b, const struct record_view *view)
     scratch = msgpack_sink_of(b->scratch.bytes, b->scratch.n_max);
     if (adapter_put_client_ack(&sink, &scratch, slice_of(q->request_id, q->n_request_id), &value) ==
         ADAPTER_OK)
-        (void)bridge_respond(b, n, msgpack_sink_slice(&sink, 0));
+        (void)bridge_respond(b, nsp_of(q), msgpack_sink_slice(&sink, 0));
 }
 
 void query_expire(struct bridge *b)

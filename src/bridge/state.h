@@ -6,15 +6,17 @@
 #include "net/child.h"
 #include "proto/adapter.h"
 #include "shm/counters.h"
+#include "shm/namespaces.h"
 #include "shm/record.h"
 #include "shm/ring.h"
 
 #define BRIDGE_QUERIES_MAX 256
 
-/* A namespace as the cluster sees this host: a node of its own. */
+/* A namespace that this host has subscribed to. */
 struct bridge_namespace {
-    uint32_t index; /* in the host's table */
-    char uid[ADAPTER_UID_CHARS];
+    uint32_t
+        index; /* in the host's table, of which `name` is a copy: the table may give the index to another name */
+    struct namespace_copy name;
     bool subscribed; /* asked for on the present connection */
 };
 
@@ -26,7 +28,8 @@ struct bridge_query {
     bool counted; /* BROADCAST: the client count has been published */
     char request_id[64];
     uint32_t n_request_id;
-    uint32_t nsp;
+    char nsp[NAME_BYTES_MAX + 1]; /* it may have ended on this host when the answer is complete */
+    uint32_t n_nsp;
     uint64_t waiting; /* workers whose answer is to come */
     uint64_t until_ms;
     uint32_t n_clients;
@@ -47,11 +50,14 @@ struct bridge {
     struct ring ring;
     struct shm_slot *slot;
     struct shm_counters *row;
-    struct link in;  /* subscriptions */
-    struct link out; /* PUBLISH */
-    struct bridge_namespace namespaces[NAMESPACES_MAX];
+    struct link in;                                     /* subscriptions */
+    struct link out;                                    /* PUBLISH */
+    struct bridge_namespace namespaces[NAMESPACES_MAX]; /* no two have one index */
     uint32_t n_namespaces;
-    uint32_t n_confirmed; /* subscriptions confirmed on the present connection */
+    uint64_t changes_seen; /* of the host's table */
+    char uid
+        [ADAPTER_UID_CHARS]; /* of this host in the cluster. Node has one for each namespace, but nothing looks at two together */
+    uint32_t n_confirmed;    /* subscriptions confirmed on the present connection */
     uint32_t n_subscriptions;
     struct bridge_query queries[BRIDGE_QUERIES_MAX];
     struct bridge_buffer payload, scratch, record, pending, message;
@@ -65,13 +71,12 @@ struct bridge {
 /* NULL: out of memory. The content is not kept. */
 MUST_USE char *bridge_room(struct bridge_buffer *b, uint64_t n_bytes);
 
-struct slice bridge_nsp(const struct bridge *b, const struct bridge_namespace *n);
-struct bridge_namespace *bridge_namespace_at(struct bridge *b,
-                                             uint32_t index); /* by the host's index; NULL */
+struct slice bridge_nsp(const struct bridge_namespace *n);
+struct slice bridge_uid(const struct bridge *b);
 
 /* PUBLISH. False: not up or too much waits; counted. */
 bool bridge_publish(struct bridge *b, struct slice channel, struct slice payload);
-bool bridge_respond(struct bridge *b, const struct bridge_namespace *n, struct slice payload);
+bool bridge_respond(struct bridge *b, struct slice nsp, struct slice payload);
 
 /* Appends a record that came from Redis. FULL: it is kept and bridge.n_pending is not 0. */
 void bridge_append(struct bridge *b, struct record_spec *spec);

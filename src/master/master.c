@@ -146,17 +146,15 @@ static int master_limits(struct master *m)
 /* Configured namespaces have their places from the start: dynamic ones, which clients name, cannot take them. */
 static void open_namespaces(struct master *m)
 {
-    bool added;
+    bool reserved = namespace_reserve(&m->region, slice_text("/ws"), UINT16_MAX);
 
     for (uint32_t i = 0; i < m->config->n_namespaces; i++) {
         const struct config_namespace *ns = &m->config->namespaces[i];
 
-        if (!ns->is_prefix && namespace_intern(&m->region, slice_text(ns->name), (uint16_t)i,
-                                               &added) == NAMESPACE_NONE)
-            log_error("namespace_refused", "name=%s", ns->name);
+        if (!ns->is_prefix)
+            reserved = namespace_reserve(&m->region, slice_text(ns->name), i) && reserved;
     }
-    if (namespace_intern(&m->region, slice_text("/ws"), UINT16_MAX, &added) == NAMESPACE_NONE)
-        log_error("namespace_refused", "name=%s", "/ws");
+    assert(reserved); /* limits.h: the table has more places than a configuration has names */
 }
 
 static int master_region_open(struct master *m)

@@ -1,6 +1,8 @@
 /* outq.c: what blocked peers still have to get.
  *
- * Invariant: n_items <= items_max (records) and bytes <= bytes_max for each queue, always; positions of one queue only grow.
+ * Invariant: n_items <= items_max (records) for each queue, always; positions of one queue only grow. bytes <= bytes_max holds for what is pushed, but
+ *            for the first bytes of an empty queue. Positions that are copied later may go beyond it: who is over then is a slow consumer
+ *            (clients_check_queues), and outqs_bytes, where a copy counts once, is bounded for the host.
  *            held records form one list sorted by position; `refs` is the number of items that name them.
  * Owns:      one reference per queued blob; a position owns nothing and may be overtaken by the ring.
  * Never:     exists for a peer that keeps up, blocks, or looks at payload bytes.
@@ -39,6 +41,7 @@ struct item {
 struct outq {
     struct item *first;
     struct item *last;
+    struct item *urgent; /* the last urgent one that waits; NULL */
     struct outq *prev;
     struct outq *next;
     uint64_t bytes;
@@ -225,6 +228,8 @@ static void item_release(struct outqs *qs, struct item *it)
 {
     struct outq *q = it->queue;
 
+    if (q->urgent == it)
+        q->urgent = NULL;
     if (it->held != NULL) {
         struct held *h = it->held;
 
@@ -391,20 +396,21 @@ enum outq_result outq_push_urgent(struct outqs *qs, struct outq *q, const void *
                                   uint32_t n_bytes)
 {
     struct item *it = own_bytes(qs, q, bytes, n_bytes);
+    struct item *after;
 
     if (it == NULL)
         return OUTQ_LIMIT;
-    if (q->first == NULL) {
-        append(q, it);
-    } else if (outq_mid_record(q)) {
-        it->next = q->first->next;
-        q->first->next = it;
-        if (q->last == q->first)
-            q->last = it;
+    after = q->urgent != NULL ? q->urgent : outq_mid_record(q) ? q->first : NULL;
+    if (after != NULL) {
+        it->next = after->next;
+        after->next = it;
     } else {
         it->next = q->first;
         q->first = it;
     }
+    if (it->next == NULL)
+        q->last = it;
+    q->urgent = it; /* several keep their order */
     return OUTQ_OK;
 }
 

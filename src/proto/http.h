@@ -67,6 +67,9 @@ MUST_USE bool http_query_next(struct slice *rest, struct slice *key, struct slic
 /* Percent-decodes ('+' becomes a space only if `plus`). Returns the length or -1: bad escape; -2: longer than out_max. */
 int32_t http_percent_decode(struct slice text, bool plus, char *out, uint32_t out_max);
 
+/* Decodes a key or a value as Node's querystring does: '+' is a space, a bad escape stands for itself. Returns the length, or -2: longer than out_max. */
+int32_t http_query_decode(struct slice text, char *out, uint32_t out_max);
+
 /* The WebSocket handshake (RFC 6455 section 4.2.1). HTTP_WS_OK or what is wrong. */
 enum http_ws {
     HTTP_WS_OK = 0,

@@ -64,6 +64,11 @@ int32_t http_percent_decode(struct slice text, bool plus, char *out, uint32_t ou
     return decode(text, plus, false, out, out_max);
 }
 
+int32_t http_query_decode(struct slice text, char *out, uint32_t out_max)
+{
+    return decode(text, true, true, out, out_max);
+}
+
 bool http_query_next(struct slice *rest, struct slice *key, struct slice *value)
 {
     while (rest->n_bytes > 0) {

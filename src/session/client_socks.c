@@ -145,6 +145,7 @@ struct sock *client_sock_new(struct hub *h, struct session *n, uint16_t nsp, uin
         return NULL;
     }
     session_link(&h->sockets, n, k);
+    namespace_use(&h->region, nsp);
     return k;
 }
 
@@ -242,6 +243,7 @@ struct sock *client_restore(struct hub *h, struct session *n, uint16_t nsp, uint
         return NULL;
     }
     session_link(&h->sockets, n, k);
+    namespace_use(&h->region, nsp);
     sock_become(k, SOCK_ACTIVATING);
     sock_become(k, SOCK_ACTIVE);
     n->connect_in_ms = 0;
@@ -317,14 +319,17 @@ static void drop_sock(struct hub *h, struct sock *k, enum close_reason reason)
         h->socket_gone(h->apps_context, k, reason, true);
     recovery_let_go(h, k, reason); /* its identity */
     session_unlink(&h->sockets, n, k);
+    namespace_leave(&h->region, k->nsp);
     sock_free(&h->sockets, sock_index(&h->sockets, k));
 }
 
-void client_refuse(struct hub *h, struct sock *k, struct slice message, struct slice data)
+void client_refuse(struct hub *h, struct sock *k, enum connect_refusal reason, struct slice message,
+                   struct slice data)
 {
     struct conn *c = conn_at(&h->conns, k->conn);
 
     assert(k->state == SOCK_PENDING);
+    count_add(h->row, COUNT_CONNECT_REFUSED_FIRST + reason, 1);
     client_send_connect_error(h, c, namespace_name(&h->region, k->nsp), message, data);
     drop_sock(h, k, CLOSE_FORCED_CLOSE);
 }

@@ -235,8 +235,7 @@ bool client_open_echo(struct hub *h, struct conn *c)
 
 bool client_open_room(struct hub *h, struct conn *c, const struct slice *rooms, uint32_t n_rooms)
 {
-    bool added;
-    uint32_t nsp = namespace_intern(&h->region, slice_text("/ws"), UINT16_MAX, &added);
+    uint32_t nsp = namespace_find(&h->region, slice_text("/ws"));
     struct session *n = nsp == NAMESPACE_NONE ? NULL : open_session(h, c);
     struct sock *k = n == NULL ? NULL : client_sock_new(h, n, (uint16_t)nsp, UINT8_MAX);
 

@@ -29,7 +29,7 @@ MUST_USE bool client_open_room(struct hub *h, struct conn *c, const struct slice
 /* /echo: no namespace, no socket. */
 MUST_USE bool client_open_echo(struct hub *h, struct conn *c);
 
-/* A CONNECT for a namespace that exists: the socket, PENDING. NULL: tables are full. `auth` is copied. */
+/* A CONNECT for a namespace that the caller uses: the socket, PENDING. NULL: tables are full. `auth` is copied. */
 MUST_USE struct sock *client_connect(struct hub *h, struct session *n, uint16_t nsp,
                                      uint8_t section, struct slice auth);
 
@@ -40,7 +40,8 @@ void client_send_connect(struct hub *h, struct sock *k);
 
 /* The answer to a PENDING socket. `rooms`: joined before anything else reaches it. */
 void client_accept(struct hub *h, struct sock *k, const struct slice *rooms, uint32_t n_rooms);
-void client_refuse(struct hub *h, struct sock *k, struct slice message, struct slice data);
+void client_refuse(struct hub *h, struct sock *k, enum connect_refusal reason, struct slice message,
+                   struct slice data);
 void client_send_connect_error(struct hub *h, struct conn *c, struct slice nsp,
                                struct slice message, struct slice data);
 

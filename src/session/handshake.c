@@ -90,18 +90,16 @@ static char *put_query(char *to, struct slice url)
         rest = slice_of(mark + 1, (uint32_t)(url.bytes + url.n_bytes - mark - 1));
     *to++ = '{';
     while (http_query_next(&rest, &key, &value)) {
-        char text[HTTP_TARGET_MAX];
-        int32_t n = http_percent_decode(key, true, text, sizeof text);
+        char text[HTTP_TARGET_MAX]; /* decoded is never longer */
 
-        if (n < 0)
-            continue;
         if (!first)
             *to++ = ',';
         first = false;
-        to += json_put_string(to, slice_of(text, (uint32_t)n));
+        to += json_put_string(to,
+                              slice_of(text, (uint32_t)http_query_decode(key, text, sizeof text)));
         *to++ = ':';
-        n = http_percent_decode(value, true, text, sizeof text);
-        to += json_put_string(to, slice_of(text, n < 0 ? 0 : (uint32_t)n));
+        to += json_put_string(
+            to, slice_of(text, (uint32_t)http_query_decode(value, text, sizeof text)));
     }
     *to++ = '}';
     return to;

@@ -22,7 +22,7 @@ struct returning {
     struct replay replay;
     uint32_t session;
     uint32_t generation;
-    uint16_t nsp;
+    uint16_t nsp; /* in use for as long as this is there */
     uint8_t section;
     bool waits; /* for its old connection to end; else its entry is claimed */
     bool asked; /* that connection's worker has been told */
@@ -59,8 +59,9 @@ bool recovery_open(struct hub *h)
     return h->recoverables != NULL && all->list != NULL && all->walking != NULL;
 }
 
-static void returning_free(struct returning *it)
+static void returning_free(struct hub *h, struct returning *it)
 {
+    namespace_leave(&h->region, it->nsp);
     replay_close(&it->replay);
     free((void *)(uintptr_t)it->auth.bytes);
     free(it);
@@ -73,7 +74,7 @@ void recovery_close(struct hub *h)
     if (all == NULL)
         return;
     for (uint32_t i = 0; i < all->n; i++)
-        returning_free(all->list[i]); /* the master detaches what they had claimed */
+        returning_free(h, all->list[i]); /* the master detaches what they had claimed */
     recoverables_free(h->recoverables);
     free(all->list);
     free(all->walking);
@@ -193,6 +194,7 @@ void recovery_let_go(struct hub *h, struct sock *k, enum close_reason reason)
         if (recoverable_is_live(&h->region, k->identity)) {
             recoverable_detach(h->identities, k->identity, h->walked,
                                h->now_ms + h->config->recovery_ms);
+            namespace_keep(&h->region, k->nsp, h->now_ms + h->config->recovery_ms);
             return;
         }
     }
@@ -343,7 +345,8 @@ static bool read_auth(struct hub *h, struct slice auth, struct returning *it,
     return true;
 }
 
-static struct returning *returning_new(const struct returning *from, struct slice auth)
+static struct returning *returning_new(struct hub *h, const struct returning *from,
+                                       struct slice auth)
 {
     struct returning *it = malloc(sizeof *it);
     char *copy = malloc(auth.n_bytes + 1);
@@ -356,6 +359,7 @@ static struct returning *returning_new(const struct returning *from, struct slic
     *it = *from;
     memcpy(copy, auth.bytes, auth.n_bytes);
     it->auth = slice_of(copy, auth.n_bytes);
+    namespace_use(&h->region, it->nsp);
     return it;
 }
 
@@ -372,8 +376,9 @@ bool recovery_begin(struct hub *h, struct session *n, uint16_t nsp, uint8_t sect
 
     if (all == NULL || !read_auth(h, auth, &first, &result))
         return false;
-    it = result != RECOVERY_RECOVERED || all->n == WORKER_REPLAYS_MAX ? NULL
-                                                                      : returning_new(&first, auth);
+    it = result != RECOVERY_RECOVERED || all->n == WORKER_REPLAYS_MAX
+             ? NULL
+             : returning_new(h, &first, auth);
     if (result == RECOVERY_RECOVERED)
         result = it == NULL ? RECOVERY_BUSY : claim(h, it);
     if (result == RECOVERY_RECOVERED) {
@@ -383,7 +388,7 @@ bool recovery_begin(struct hub *h, struct session *n, uint16_t nsp, uint8_t sect
     }
     count(h, result);
     if (it != NULL)
-        returning_free(it);
+        returning_free(h, it);
     return false;
 }
 
@@ -419,9 +424,11 @@ static bool is_behind(struct hub *h, struct returning *it)
 /* Its connection has gone: it may try again. */
 static void give_back(struct hub *h, struct returning *it)
 {
-    if (!it->waits)
-        recoverable_detach(h->identities, it->index, it->replay.resume,
-                           h->now_ms + h->config->recovery_ms);
+    if (it->waits)
+        return;
+    recoverable_detach(h->identities, it->index, it->replay.resume,
+                       h->now_ms + h->config->recovery_ms);
+    namespace_keep(&h->region, it->nsp, h->now_ms + h->config->recovery_ms);
 }
 
 static void connect_anew(struct hub *h, struct returning *it, enum recovery_result result)
@@ -470,6 +477,7 @@ static void restore(struct hub *h, struct returning *it)
     if (k == NULL) {
         give_back(h, it);
         count(h, RECOVERY_BUSY);
+        count_add(h->row, COUNT_CONNECT_REFUSED_FIRST + REFUSED_FULL, 1);
         client_send_connect_error(h, conn_at(&h->conns, n->conn), it->replay.nsp,
                                   slice_text("Server is full"), (struct slice){ NULL, 0 });
         return;
@@ -545,7 +553,7 @@ void recovery_run(struct hub *h)
             continue;
         }
         all->list[i] = all->list[--all->n];
-        returning_free(it);
+        returning_free(h, it);
     }
     all->idle = arrived;
 }

@@ -1,6 +1,6 @@
 /* rooms.c: a hash table of rooms with chained buckets, and dense arrays of members.
  *
- * Invariant: a live room has refs > 0 and refs >= n_members; its bucket's bit in the directory is set for as long as it lives.
+ * Invariant: a live room has refs > 0 and refs >= n_members; its bucket's bit in the directory is set, and its namespace used, for as long as it lives.
  * Owns:      names and member arrays. */
 #include "session/rooms.h"
 
@@ -14,9 +14,10 @@
 #define BUCKETS_FIRST 128
 #define MEMBERS_FIRST 2
 
-int rooms_init(struct rooms *rs, struct directory *directory)
+int rooms_init(struct rooms *rs, struct region *region, struct directory *directory)
 {
-    *rs = (struct rooms){ .directory = directory,
+    *rs = (struct rooms){ .region = region,
+                          .directory = directory,
                           .free = ROOM_NONE,
                           .n_buckets = BUCKETS_FIRST,
                           .rooms_max = ROOMS_FIRST };
@@ -129,6 +130,7 @@ uint32_t room_ref(struct rooms *rs, uint64_t hash, uint16_t nsp, struct slice na
     bucket = bucket_of(rs, hash);
     r->next = rs->buckets[bucket];
     rs->buckets[bucket] = index + 1;
+    namespace_use(rs->region, nsp);
     directory_enter(rs->directory, record_bucket(hash));
     return index;
 }
@@ -143,6 +145,7 @@ void room_unref(struct rooms *rs, uint32_t index)
         return;
     assert(r->n_members == 0);
     directory_leave(rs->directory, record_bucket(r->hash));
+    namespace_leave(rs->region, r->nsp);
     for (link = &rs->buckets[bucket_of(rs, r->hash)]; *link != index + 1;
          link = &rs->rooms[*link - 1].next)
         assert(*link != 0);

@@ -4,6 +4,7 @@
 
 #include "base/slice.h"
 #include "shm/directory.h"
+#include "shm/namespaces.h"
 
 #define ROOM_NONE UINT32_MAX
 
@@ -26,6 +27,7 @@ struct room {
 };
 
 struct rooms {
+    struct region *region; /* a room uses its namespace */
     struct directory *directory;
     struct room *rooms;
     uint32_t n_rooms; /* entries ever used */
@@ -38,7 +40,7 @@ struct rooms {
 };
 
 /* 0 or -ENOMEM. */
-MUST_USE int rooms_init(struct rooms *rs, struct directory *directory);
+MUST_USE int rooms_init(struct rooms *rs, struct region *region, struct directory *directory);
 
 void rooms_destroy(struct rooms *rs); /* nobody is in any */
 
@@ -54,7 +56,7 @@ static inline struct slice room_name(const struct room *r)
 /* ROOM_NONE: nobody here is in it. `name.bytes` == NULL: the namespace as a whole. */
 uint32_t room_find(const struct rooms *rs, uint64_t hash, uint16_t nsp, struct slice name);
 
-/* Finds or makes it, and holds it; the first reference sets this worker's bit in the directory. ROOM_NONE: out of memory. */
+/* Finds or makes it, and holds it; the first reference sets this worker's bit in the directory. ROOM_NONE: out of memory. The caller uses `nsp`. */
 MUST_USE uint32_t room_ref(struct rooms *rs, uint64_t hash, uint16_t nsp, struct slice name);
 void room_unref(struct rooms *rs, uint32_t index);
 

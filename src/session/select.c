@@ -57,15 +57,17 @@ void select_open(struct hub *h, struct selection *s, const struct record_view *v
     assert(!s->open);
     *s = (struct selection){ .view = *view, .room = ROOM_NONE, .open = true };
     s->rooms = record_names_open(view, RECORD_ROOMS);
-    if (nsp == NAMESPACE_NONE) {
+    if (nsp == NAMESPACE_NONE || !namespace_in_use(&h->region, nsp)) {
+        s->nsp = NAMESPACE_NONE;
         s->rooms.left = 0;
         return;
     }
-    s->nsp = (uint16_t)nsp;
+    namespace_use(&h->region, nsp); /* its last socket may go before we are through */
+    s->nsp = nsp;
     s->whole_namespace = view->header->n_rooms == 0;
     if (++h->stamp == 0) /* 0 is what new connections have */
         h->stamp = 1;
-    except(h, view, s->nsp);
+    except(h, view, (uint16_t)nsp);
     if (s->whole_namespace && h->sockets.everyone[nsp] != ROOM_NONE)
         begin_room(h, s, h->sockets.everyone[nsp]);
 }
@@ -99,6 +101,7 @@ static bool next_of_room(struct hub *h, struct selection *s, struct room_member 
 
 bool select_next(struct hub *h, struct selection *s, struct room_member *out)
 {
+    const uint16_t nsp = (uint16_t)s->nsp;
     struct slice name;
     uint64_t hash;
 
@@ -111,8 +114,8 @@ bool select_next(struct hub *h, struct selection *s, struct room_member *out)
         if (!record_names_next(&s->rooms, &name, &hash))
             return false;
         /* a room may bear the name of a socket's id: Node lets anybody join it; both count */
-        uint32_t room = room_find(&h->rooms, hash, s->nsp, name);
-        const struct sock *k = select_by_id(h, name, s->nsp);
+        uint32_t room = room_find(&h->rooms, hash, nsp, name);
+        const struct sock *k = select_by_id(h, name, nsp);
 
         if (room != ROOM_NONE)
             begin_room(h, s, room);
@@ -128,5 +131,7 @@ void select_close(struct hub *h, struct selection *s)
 {
     if (s->room != ROOM_NONE)
         end_room(h, s);
+    if (s->nsp != NAMESPACE_NONE)
+        namespace_leave(&h->region, s->nsp);
     s->open = false;
 }

@@ -12,7 +12,7 @@ struct selection {
     struct record_names rooms;
     uint32_t room; /* the room being swept (a reference is held); ROOM_NONE */
     uint32_t left; /* its members from here down are to come */
-    uint16_t nsp;
+    uint32_t nsp;  /* in use until select_close; NAMESPACE_NONE: nobody of this worker is in it */
     bool whole_namespace;
     bool open;
 };

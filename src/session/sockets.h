@@ -34,7 +34,7 @@ struct sock {
     struct membership *rooms;
     uint16_t n_rooms;
     uint16_t rooms_max;
-    uint16_t nsp;        /* index in the host's table */
+    uint16_t nsp;        /* index in the host's table, in use for as long as the socket lives */
     uint16_t n_joins;    /* joins under way */
     uint8_t state;       /* enum sock_state */
     uint8_t section;     /* index in config.namespaces; UINT8_MAX: /ws */

@@ -64,6 +64,23 @@ const char *recovery_result_name(enum recovery_result result)
     return names[result];
 }
 
+static_assert(CONNECT_REFUSALS <= COUNT_CONNECT_REFUSED_LAST - COUNT_CONNECT_REFUSED_FIRST + 1,
+              "a counter for each reason");
+
+const char *connect_refusal_name(enum connect_refusal reason)
+{
+    static const char *const names[CONNECT_REFUSALS] = {
+        [REFUSED_INVALID_NAMESPACE] = "invalid_namespace",
+        [REFUSED_TOO_MANY_NAMESPACES] = "too_many_namespaces",
+        [REFUSED_FULL] = "full",
+        [REFUSED_BY_APPLICATION] = "application",
+        [REFUSED_NO_ANSWER] = "no_answer",
+    };
+
+    assert(reason < CONNECT_REFUSALS);
+    return names[reason];
+}
+
 void histogram_add(struct shm_counters *row, enum histogram which, uint64_t us)
 {
     struct shm_histogram *h = &row->histograms[which];

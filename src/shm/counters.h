@@ -55,6 +55,8 @@ enum counter {
     COUNT_FORCED_CLOSES,
     COUNT_RECOVERY_FIRST, /* ... + enum recovery_result */
     COUNT_RECOVERY_LAST = COUNT_RECOVERY_FIRST + 11,
+    COUNT_CONNECT_REFUSED_FIRST, /* ... + enum connect_refusal */
+    COUNT_CONNECT_REFUSED_LAST = COUNT_CONNECT_REFUSED_FIRST + 7,
     COUNTERS
 };
 
@@ -97,6 +99,17 @@ enum recovery_result {
     RECOVERY_RESULTS
 };
 const char *recovery_result_name(enum recovery_result result); /* snake_case */
+
+/* Why a CONNECT to a namespace was answered with an error: label `reason` of peal_connects_refused_total. */
+enum connect_refusal {
+    REFUSED_INVALID_NAMESPACE = 0,
+    REFUSED_TOO_MANY_NAMESPACES, /* as many as clients may choose under that prefix are in use */
+    REFUSED_FULL,                /* no room for another socket */
+    REFUSED_BY_APPLICATION,
+    REFUSED_NO_ANSWER, /* the application did not answer in time */
+    CONNECT_REFUSALS
+};
+const char *connect_refusal_name(enum connect_refusal reason); /* snake_case */
 
 enum gauge {
     GAUGE_CONNECTIONS_WEBSOCKET = 0, /* Socket.IO and plain */

@@ -20,7 +20,7 @@ enum record_kind {
     RECORD_ACK, /* a client's answer to broadcast `id`: part 0 JSON array, further parts attachments; for targets */
     RECORD_REPLY, /* answer to request `id`; part 0 its bytes; several may belong together, flag RECORD_LAST ends them */
     RECORD_GONE, /* the process in slot `detail`, generation `id`, is dead: who waits for it completes */
-    RECORD_NAMESPACE, /* namespace index `detail` is new: for the bridge */
+    RECORD_NAMESPACE, /* the host has one more: wakes the bridge */
     RECORD_KINDS
 };
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "shm/atomic.h"
+#include "shm/namespaces.h"
 
 #define ROOM_HEAD_BYTES 9u
 #define SEQ_MASK        0x7fffffffull
@@ -280,6 +281,7 @@ void recoverable_prepare(struct sessions *s, struct region *region, uint32_t ind
     pid[2] = (uint8_t)index;
     sessions_random(s, pid + 3, PID_BYTES - 3);
     memcpy(e->pid, pid, PID_BYTES);
+    e->nsp_life = namespace_life(region, session_nsp(region, index));
 }
 
 void recoverable_open(struct region *region, uint32_t index, uint64_t position)
@@ -397,7 +399,8 @@ enum recovery_claim recoverable_claim(struct region *region, const uint8_t pid[P
         return CLAIM_UNKNOWN;
     for (uint32_t i = 0; i < PID_BYTES; i++) /* all of it: the time tells nothing about a secret */
         differs |= e->pid[i] ^ pid[i];
-    if (differs != 0 || session_nsp(region, at) != nsp)
+    if (differs != 0 || session_nsp(region, at) != nsp ||
+        e->nsp_life != namespace_life(region, nsp))
         return CLAIM_UNKNOWN;
     if (recovery_state(*word) != RECOVERY_DETACHED)
         return CLAIM_BUSY;

@@ -90,7 +90,7 @@ static bool layout_of(const struct config *config, struct layout *l)
     (void)place(&end, sizeof(struct shm_header));
     l->config = place(&end, sizeof(struct config));
     l->counters = place(&end, sizeof(struct shm_counters) * (TOTALS_ROW + 1));
-    l->namespaces = place(&end, sizeof(struct shm_namespace) * NAMESPACES_MAX);
+    l->namespaces = place(&end, sizeof(struct shm_namespaces));
     l->directory = place(&end, sizeof(uint64_t) * DIRECTORY_BUCKETS);
     l->sessions = place(&end, sizeof(struct shm_session) * l->sessions_per_slot * config->workers);
     l->recovery = l->blocks = 0;
@@ -143,7 +143,7 @@ static int map_region(struct region *r, const struct layout *l)
     r->header = (struct shm_header *)base;
     r->config = (const struct config *)(base + l->config);
     r->counters = (struct shm_counters *)(base + l->counters);
-    r->namespaces = (struct shm_namespace *)(base + l->namespaces);
+    r->namespaces = (struct shm_namespaces *)(base + l->namespaces);
     r->directory = (uint64_t *)(base + l->directory);
     r->sessions = (struct shm_session *)(base + l->sessions);
     if (l->recovery != 0) {

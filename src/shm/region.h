@@ -11,7 +11,7 @@ struct region {
     const struct config *config;
     struct shm_counters
         *counters; /* [PEAL_SLOTS_ALL + 1]; the last is the totals of the dead (counters.h) */
-    struct shm_namespace *namespaces;
+    struct shm_namespaces *namespaces;
     uint64_t *directory;
     struct shm_session *sessions;
     struct shm_recovery *recovery; /* NULL: recovery is off */

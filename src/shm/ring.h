@@ -38,7 +38,7 @@ struct ring {
     uint64_t bells_spared;
 };
 
-/* Consumers whose cursors gate (workers, bridge) begin at ring->slot->cursor: the master has set it. */
+/* Consumers whose cursors gate (workers) begin at ring->slot->cursor: the master has set it. */
 void ring_open(struct ring *ring, struct region *region);
 
 /* --- producer --- */
@@ -72,10 +72,6 @@ MUST_USE const uint8_t *ring_peek(const struct ring *ring, uint64_t position, ui
 /* Moves this consumer's cursor; everything before `position` may be overwritten from now on. */
 void ring_release(struct ring *ring, uint64_t position);
 
-/* For a consumer that goes on behind the tail: a respawned bridge at its slot's cursor, or one that was overtaken, where ring_resync says. Moves
- * the cursor and returns the position from which on ring_peek is safe; before it nothing is kept for sure: use ring_copy there. */
-MUST_USE uint64_t ring_rejoin(struct ring *ring, uint64_t position);
-
 /* Before sleeping, having found nothing at `position`, which becomes the cursor: true = parked, sleep until the bell, then ring_unpark and look;
  * false = look again (not parked). */
 MUST_USE bool ring_park(struct ring *ring, uint64_t position);
@@ -100,8 +96,8 @@ uint64_t ring_resync(const struct ring *ring, uint64_t position);
 MUST_USE bool ring_reap_intent(struct ring *ring, uint32_t slot, const bool dead[PEAL_SLOTS_ALL],
                                bool *voided);
 
-/* A consumer begins to gate, or gates no more; its process does not run. A worker begins at the tail as of now, or at `position` if that is
- * further. The bridge begins at `position`; being more than a ring behind the tail it gates only after ring_rejoin. */
+/* A consumer begins to gate, or gates no more; its process does not run. It begins at the tail as of now, or at `position` if that is
+ * further. Bridge and admin process never gate: they read history. */
 void ring_consumer_add(struct ring *ring, uint32_t slot, uint64_t position);
 void ring_consumer_remove(struct ring *ring, uint32_t slot);
 void ring_bell_all(struct ring *ring);

@@ -35,15 +35,6 @@ void ring_release(struct ring *ring, uint64_t position)
                           position); /* release: we have read before others may overwrite */
 }
 
-uint64_t ring_rejoin(struct ring *ring, uint64_t position)
-{
-    ring_release(ring, position);
-    /* The cursor is seen before the tail is read: a floor found without it is no higher than this
-     * tail. */
-    shm_fence();
-    return ring_tail(ring);
-}
-
 /* Bytes that somebody may be overwriting at this moment; the caller finds out afterwards.
  * ThreadSanitizer must not look. */
 #ifdef SHM_ATOMIC_BUILTIN

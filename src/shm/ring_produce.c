@@ -12,9 +12,8 @@
  *            reservation, and a consumer that the master adds, for it begins at the tail as of after it gates
  *            (ring_consumer_add). A cached floor may be too low, never too high, so it is looked up
  *            anew only when it is not enough: once per lap while consumers keep up.
- * Overtaken: a consumer more than a whole ring behind the tail does not gate: that can only be a
- *            bridge that was away (ring_rejoin). The same goes for an intent: a true hole cannot be
- *            lapped, so that is an attempt whose compare-and-swap will fail. */
+ * Overtaken: an intent more than a whole ring behind the tail is no reservation, for a true hole
+ *            cannot be lapped: it is an attempt whose compare-and-swap will fail. */
 #include "shm/ring_internal.h"
 
 void ring_open(struct ring *ring, struct region *region)
@@ -62,7 +61,7 @@ static uint64_t cursors_least(const struct ring *ring, uint64_t consumers, uint6
          * cursor. */
         uint64_t cursor = shm_load_acquire_u64(&ring_slot(ring, slot)->cursor);
 
-        if (cursor < least && !is_lapped(ring, cursor, tail))
+        if (cursor < least)
             least = cursor;
     }
     return least;

@@ -118,11 +118,9 @@ void ring_consumer_add(struct ring *ring, uint32_t slot, uint64_t position)
                           position); /* release: who sees the bit sees a cursor of this life */
     shm_or_u64(&ring_shared(ring)->consumers,
                1ull << slot); /* a full fence: the bit before the tail is read */
-    if (slot == PEAL_SLOT_BRIDGE)
-        return;
     /* A producer may have found a floor without this consumer, beyond `position`, but never beyond
-     * the tail as of now: from there on everything is kept. A worker that begins has nobody whom
-     * earlier records concern. */
+     * the tail as of now: from there on everything is kept. Nobody whom earlier records concern is
+     * with a worker that begins. */
     tail = ring_tail(ring);
     if (tail > position)
         shm_store_release_u64(&s->cursor, tail);

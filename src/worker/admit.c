@@ -3,19 +3,26 @@
  * max_pending bounds TCP sockets that are no clients. When it is reached, connections wait where they are (in the inbox, in the kernel's queue); only when
  * that has lasted for a second are they taken and refused: a burst is served late rather than not, and sockets that say nothing do not shut
  * others out for ever. */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/log.h"
+#include "net/listener.h"
 #include "shm/atomic.h"
 #include "worker/worker.h"
 
 #define CROWDED_PATIENCE_MS 1000
 #define PACKETS_PER_TURN    64
+#define ACCEPTS_PER_TURN    256
+#define ACCEPT_RETRY_MS     100
 
-static const char refusal_pending[] =
-    "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Type: "
-    "text/plain\r\nContent-Length: 46\r\n"
-    "Connection: close\r\n\r\ntoo many connections wait here (max_pending)\r\n";
+bool worker_is_closed(const struct worker *w)
+{
+    return w->hub.ending || shm_load_u32(&w->hub.region.header->listeners_closed) != 0;
+}
 
 /* Is there no room for more sockets that are no clients? With `refuse`: for so long that they are to be refused. */
 static bool is_crowded(struct worker *w, bool *refuse)
@@ -27,15 +34,27 @@ static bool is_crowded(struct worker *w, bool *refuse)
     }
     if (w->crowded_since_ms == 0)
         w->crowded_since_ms = w->hub.now_ms;
-    *refuse = w->hub.now_ms - w->crowded_since_ms >= CROWDED_PATIENCE_MS;
+    *refuse = worker_is_closed(w) || /* waiting would be in vain */
+              w->hub.now_ms - w->crowded_since_ms >= CROWDED_PATIENCE_MS;
     return true;
 }
 
 static void refuse(struct worker *w, int fd, enum counter why)
 {
+    const char *text = why == COUNT_REFUSED_DRAINING ? "the server is draining"
+                       : why == COUNT_REFUSED_PENDING
+                           ? "too many connections wait here (max_pending)"
+                           : "the server is full (max_connections_per_worker)";
+    char answer[256];
+    int n = snprintf(answer, sizeof answer,
+                     "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\n"
+                     "Content-Type: text/plain\r\nContent-Length: %zu\r\n"
+                     "Connection: close\r\n\r\n%s\r\n",
+                     strlen(text) + 2, text);
+
     count_add(w->hub.row, why, 1);
     /* a courtesy to a socket that is closed at once: whether it arrives does not matter */
-    (void)send(fd, refusal_pending, sizeof refusal_pending - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    (void)send(fd, answer, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
     close(fd);
 }
 
@@ -56,7 +75,10 @@ static void take(struct worker *w, int fd, const struct parcel *parcel, bool cro
 
     if (index == CONN_NONE) {
         settle_refused(w, parcel);
-        refuse(w, fd, crowded ? COUNT_REFUSED_PENDING : COUNT_REFUSED_WORKER_LIMIT);
+        refuse(w, fd,
+               !crowded              ? COUNT_REFUSED_WORKER_LIMIT
+               : worker_is_closed(w) ? COUNT_REFUSED_DRAINING
+                                     : COUNT_REFUSED_PENDING);
         return;
     }
     c = conn_at(&h->conns, index);
@@ -131,55 +153,108 @@ void worker_on_inbox(struct worker *w)
     }
 }
 
-static void arm_accept(struct worker *w, uint32_t i)
-{
-    w->accepting[i] = true;
-    loop_accept(w->hub.loop, w->child->listeners[i], tag_pack(OP_ACCEPT, i, 0));
-}
+/* --- the slot's own listeners --- */
 
 void worker_on_accept(struct worker *w, const struct loop_event *event)
 {
-    uint32_t i = tag_index(event->tag);
-    struct parcel parcel = { .kind = PARCEL_CONNECTION };
-    struct sockaddr_storage address;
-    socklen_t address_bytes = sizeof address;
-    bool refuse_all;
-    bool crowded;
+    struct acceptor *a = &w->acceptors[tag_index(event->tag)];
 
-    if (!event->more)
-        w->accepting[i] = false; /* armed again by worker_accept_more */
-    if (event->result < 0)
-        return;
-    crowded = is_crowded(w, &refuse_all);
-    if (w->hub.ending || shm_load_u32(&w->hub.region.header->listeners_closed) != 0) {
-        refuse(w, event->result, COUNT_REFUSED_DRAINING);
-        return;
+    a->armed = false;
+    a->ready = event->result >= 0 && !a->closed;
+}
+
+/* No more descriptors, or what else there may be: what waits stays in the kernel, and readiness alone would have us try without a pause. */
+static void accept_failed(struct worker *w, int error)
+{
+    static struct log_rate rate;
+    uint32_t suppressed;
+
+    w->accept_at_ms = w->hub.now_ms + ACCEPT_RETRY_MS;
+    if (log_allow(&rate, w->hub.now_ms, 6, &suppressed))
+        log_error("accept_failed", "error=%s remedy=%s suppressed=%u", strerror(error),
+                  error == EMFILE ? "raise RLIMIT_NOFILE (LimitNOFILE=)"
+                                  : "none known; tried again",
+                  suppressed);
+}
+
+/* One by one, for as long as there is room: a request for many at once would deliver more than max_pending. */
+static void accept_ready(struct worker *w, uint32_t i, uint32_t *budget)
+{
+    struct acceptor *a = &w->acceptors[i];
+
+    for (; a->ready && *budget > 0; (*budget)--) {
+        struct parcel parcel = { .kind = PARCEL_CONNECTION };
+        struct sockaddr_storage address = { 0 };
+        socklen_t address_bytes = sizeof address;
+        bool refuse_all;
+        bool crowded = is_crowded(w, &refuse_all);
+        int fd;
+
+        if (crowded && !refuse_all)
+            return;
+        fd = accept4(w->child->listeners[i], (struct sockaddr *)&address, &address_bytes,
+                     SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            peer_address_from(&parcel.peer, &address);
+            take(w, fd, &parcel, crowded);
+        } else if (errno == EAGAIN) {
+            a->ready = false;
+        } else if (errno != ECONNABORTED && errno != EINTR) {
+            accept_failed(w, errno);
+            return;
+        }
     }
-    memset(&address, 0, sizeof address);
-    if (getpeername(event->result, (struct sockaddr *)&address, &address_bytes) < 0) {
-        close(event->result); /* it has gone already */
-        return;
+}
+
+void worker_close_listeners(struct worker *w)
+{
+    for (uint32_t i = 0; i < w->child->n_listeners; i++) {
+        struct acceptor *a = &w->acceptors[i];
+        int listener = w->child->listeners[i];
+
+        if (a->closed)
+            continue;
+        a->closed = true;
+        a->ready = false;
+        for (uint32_t n = 0; !w->hub.ending && n < LISTENER_BACKLOG; n++) {
+            int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+            if (fd < 0)
+                break;
+            refuse(w, fd, COUNT_REFUSED_DRAINING); /* it came before anybody could know */
+        }
+        /* for all who have it: a request in the kernel keeps it listening past a close */
+        if (!w->hub.ending)
+            (void)shutdown(listener, SHUT_RDWR);
+        else if (a->armed)
+            loop_cancel(w->hub.loop, tag_pack(OP_ACCEPT, i, 0), tag_pack(OP_ACCEPT_CANCEL, i, 0));
+        close(listener);
     }
-    peer_address_from(&parcel.peer, &address);
-    take(w, event->result, &parcel, crowded && refuse_all);
-    if (crowded && w->accepting[i])
-        loop_cancel(w->hub.loop, tag_pack(OP_ACCEPT, i, 0), tag_pack(OP_ACCEPT_CANCEL, i, 0));
 }
 
 void worker_accept_more(struct worker *w)
 {
-    bool refuse_all;
-    bool crowded = is_crowded(w, &refuse_all);
+    uint32_t budget = ACCEPTS_PER_TURN;
 
-    if (w->hub.ending || shm_load_u32(&w->hub.region.header->listeners_closed) != 0)
-        return;
-    if (w->inbox_waits)
+    w->accept_due = false;
+    if (w->inbox_waits && !w->hub.ending)
         worker_on_inbox(w);
-    if (crowded && !refuse_all)
+    if (worker_is_closed(w)) {
+        worker_close_listeners(w);
         return;
-    for (uint32_t i = 0; i < w->child->n_listeners; i++)
-        if (!w->accepting[i])
-            arm_accept(w, i);
+    }
+    if (w->hub.now_ms < w->accept_at_ms)
+        return;
+    for (uint32_t i = 0; i < w->child->n_listeners; i++) {
+        struct acceptor *a = &w->acceptors[i];
+
+        accept_ready(w, i, &budget);
+        if (a->ready || a->armed)
+            continue;
+        a->armed = true;
+        loop_poll_once(w->hub.loop, w->child->listeners[i], POLLIN, tag_pack(OP_ACCEPT, i, 0));
+    }
+    w->accept_due = budget == 0;
 }
 
 enum parcel_refusal worker_admission(struct worker *w, const struct conn *c)

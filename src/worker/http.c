@@ -8,9 +8,6 @@
 #define SWITCH_MAX           (2048 + EXCHANGE_HEADERS_MAX) /* head of a 101 */
 #define ROOMS_PER_CLIENT_MAX 64
 
-extern const unsigned char asset_demo_html[];
-extern const unsigned long asset_demo_html_size;
-
 bool http_goes_on(const struct http_request *r)
 {
     return r->keep_alive && !r->chunked && r->content_length == 0;
@@ -269,7 +266,7 @@ static void serve_page(struct worker *w, struct conn *c, const struct http_reque
     struct answer a = {
         .status = 200,
         .type = "text/html; charset=utf-8",
-        .body = slice_of(asset_demo_html, (uint32_t)asset_demo_html_size),
+        .body = slice_of(w->page, w->page_bytes),
         .headers = "Cache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\n"
                    "Content-Security-Policy: default-src 'none'; script-src 'unsafe-inline'; "
                    "style-src 'unsafe-inline'; connect-src 'self' "

@@ -23,6 +23,7 @@
 #include "session/recovery.h"
 #include "shm/atomic.h"
 #include "worker/files.h"
+#include "worker/page.h"
 #include "worker/worker.h"
 
 #define CLOSINGS_MS 1900  /* the master kills 2 s after SIGTERM */
@@ -133,7 +134,7 @@ static bool open_tables(struct hub *h)
         h->ends == NULL || h->retry == NULL || h->retrying == NULL || h->polls == NULL)
         return false;
     h->batch = batch_new(&h->conns, h->outqs, &limits, &events);
-    return h->batch != NULL && rooms_init(&h->rooms, h->directory) == 0 &&
+    return h->batch != NULL && rooms_init(&h->rooms, &h->region, h->directory) == 0 &&
            deferred_init(&h->deferred, WORKER_DEFERRED_MAX) == 0;
 }
 
@@ -195,7 +196,9 @@ bool worker_open(struct worker *w, const struct child *child)
         return false;
     }
     w->request = malloc(INBOX_BYTES_MAX);
-    if (w->request == NULL || !load_files(w))
+    if (h->config->demo)
+        w->page = page_new(h->config->path, &w->page_bytes);
+    if (w->request == NULL || (h->config->demo && w->page == NULL) || !load_files(w))
         return false;
     if (!dispatch_open(&w->host))
         _exit(
@@ -243,6 +246,7 @@ void worker_close(struct worker *w)
     free(h->zipped);
     gzip_free(h->gzip);
     files_free(w->files);
+    free(w->page);
     free(w->request);
     free(w->decoded);
 }
@@ -270,11 +274,7 @@ void worker_on_life_lost(struct worker *w)
     log_error("master_lost", "action=%s", "closing clients and ending");
     h->ending = true;
     w->ends_at_ms = h->now_ms + LIFE_LOST_MS - 500;
-    for (uint32_t i = 0; i < w->child->n_listeners; i++) {
-        if (w->accepting[i])
-            loop_cancel(h->loop, tag_pack(OP_ACCEPT, i, 0), tag_pack(OP_ACCEPT_CANCEL, i, 0));
-        close(w->child->listeners[i]);
-    }
+    worker_close_listeners(w);
     end_all(w, CLOSE_HOST_STOP);
 }
 

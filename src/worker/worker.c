@@ -583,6 +583,10 @@ static uint32_t rest_ms(struct worker *w, bool caught_up, bool sent)
         return 0;
     if (waits_for_room && h->n_appended >= RING_TURN_COMMITS_MAX)
         return 0; /* not the ring was full, but the turn */
+    if (w->accept_due)
+        return 0;
+    if (w->accept_at_ms > h->now_ms && wait > w->accept_at_ms - h->now_ms)
+        wait = (uint32_t)(w->accept_at_ms - h->now_ms);
     if (wait > second)
         wait = (uint32_t)second;
     if (wait > apps)

@@ -22,6 +22,12 @@ enum worker_op {
     OP_ACCEPT_CANCEL
 };
 
+struct acceptor {
+    bool armed; /* a poll is with the kernel */
+    bool ready; /* it may have connections that wait */
+    bool closed;
+};
+
 struct worker {
     struct hub hub;
     struct fanout fanout;
@@ -31,8 +37,10 @@ struct worker {
     uint8_t *decoded;          /* engine.c: a binary packet of a POST */
     uint32_t decoded_max;
     struct files *files; /* client_files; NULL: none */
-    uint8_t *request;    /* [INBOX_BYTES_MAX]: the bytes of a request that was handed over */
-    uint64_t bell;       /* where the eventfd is read to */
+    char *page;          /* demo; NULL: none */
+    uint32_t page_bytes;
+    uint8_t *request; /* [INBOX_BYTES_MAX]: the bytes of a request that was handed over */
+    uint64_t bell;    /* where the eventfd is read to */
     uint64_t second_at_ms;
     uint64_t queues_at_ms;
     uint64_t crowded_since_ms; /* max_pending reached: since when; 0: it is not */
@@ -44,8 +52,10 @@ struct worker {
     int held_fds[INBOX_BATCH_MAX];
     uint32_t held_at;
     uint32_t n_held;
-    bool inbox_waits; /* readable, and not read because of max_pending */
-    bool accepting[8];
+    bool inbox_waits;             /* readable, and not read because of max_pending */
+    struct acceptor acceptors[8]; /* of this slot's listeners */
+    uint64_t accept_at_ms;        /* not before: the last time failed */
+    bool accept_due;              /* there is more to accept than a turn takes */
     bool stop;
 };
 
@@ -64,6 +74,11 @@ bool worker_may_end(const struct worker *w);
 void worker_on_inbox(struct worker *w);
 void worker_on_accept(struct worker *w, const struct loop_event *event);
 void worker_accept_more(struct worker *w);
+
+/* Nothing new is let in any more: the listeners are closed, or the master is gone. */
+bool worker_is_closed(const struct worker *w);
+/* What waits in them is told so first; where the master is gone there is no time for that. */
+void worker_close_listeners(struct worker *w);
 
 /* May this connection become a client? REFUSE_NOT: yes. */
 enum parcel_refusal worker_admission(struct worker *w, const struct conn *c);

@@ -39,6 +39,18 @@ test('the page is one document under a strict policy, and only where demo = yes'
   assert.equal((await httpRequest(`${plain.url}/`)).status, 404);
 });
 
+test('the page knows the configured path, whatever it is', async (t) => {
+  const pathOf = async (peal) => JSON.parse(/const PATH = ("(?:[^"\\]|\\.)*");/.exec((await httpRequest(`${peal.url}/`)).body)[1]);
+  const odd = "/it's&odd;/é/";
+  assert.equal(await pathOf(await startPeal(t, { options: { demo: true, workers: 1, path: odd } })), odd);
+  const peal = await startPeal(t, { options: { demo: true, workers: 1, path: '/live/chat' } });
+  assert.equal(await pathOf(peal), '/live/chat/');
+  const { body } = await httpRequest(`${peal.url}/`);
+  assert.equal(body.match(/<\/script>/g).length, 1);
+  const page = await (await startBrowser(t)).open(`${peal.url}/`);
+  await connected(page);
+});
+
 test('two windows chat, count, and chat again after the worker of one was killed', { timeout: 90000 }, async (t) => {
   await mkdir(PICTURES, { recursive: true });
   const peal = await startPeal(t, { options: { demo: true, workers: 2 } });

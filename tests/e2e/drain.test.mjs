@@ -1,6 +1,7 @@
 // drain.test.mjs: TERM: load balancers notice first, clients are sent away at a pace, nobody loses what was queued.
 import assert from 'node:assert/strict';
-import { collect, fetchText, httpRequest, ioClient, ioClients, slow, startForwarder, startPeal, test, waitFor, wsClient } from './lib/index.mjs';
+import { collect, fetchText, httpRequest, ioClient, ioClients, rawConnect, slow, startForwarder, startPeal, test, waitFor, wsClient } from './lib/index.mjs';
+import { workersOf } from './lib/engine.mjs';
 import { relay, startLoad } from './lib/load.mjs';
 
 const status = async (peal, path) => (await httpRequest(`${peal.url}${path}`)).status;
@@ -90,3 +91,24 @@ test('signals to the whole process group are the master\'s business alone', asyn
   await new Promise((resolve) => client.once('pong', resolve));
   assert.equal(peal.events('worker_died').length + peal.events('admin_died').length, 0);
 });
+
+// Sockets that nobody has looked at when the listeners close: behind max_pending others, which say nothing, or in the kernel's queue.
+for (const balance of ['leastconn', 'reuseport']) {
+  test(`who waits when the listeners close is told why, with balance = ${balance}`, async (t) => {
+    const peal = await startPeal(t, { options: { workers: 1, balance, max_pending: 4, drain_grace: '0s', drain_rate: 1, drain_timeout: '20s', header_timeout: '20s' } });
+    const [{ pid }] = workersOf(peal);
+    for (let i = 0; i < 5; i++) await wsClient(t, `${peal.wsUrl}/ws/public/x`); // who is there while it drains
+    const silent = await Promise.all(Array.from({ length: 4 }, () => rawConnect(t, peal.port)));
+    await waitFor(async () => (await peal.api('workers')).workers[0].pending === 4, { what: 'four that say nothing' });
+    process.kill(pid, 'SIGSTOP');
+    const late = await Promise.all(Array.from({ length: 5 }, () => rawConnect(t, peal.port)));
+    peal.kill('SIGTERM');
+    await peal.waitEvent('listeners_closed');
+    process.kill(pid, 'SIGCONT');
+    for (const raw of late) assert.match((await raw.readAll()).toString(), /^HTTP\/1\.1 503 .*\r\n\r\nthe server is draining\r\n$/s);
+    assert.equal((await peal.metrics()).get('peal_connections_refused_total', { reason: 'draining' }), 5);
+    await assert.rejects(rawConnect(t, peal.port), /ECONNREFUSED/);
+    for (const raw of silent) raw.reset();
+    await peal.stop(null);
+  });
+}

@@ -2,7 +2,7 @@
 // @test timeout=300
 import assert from 'node:assert/strict';
 import { frame, httpRequest, OP, rawConnect, rawWebSocket, readResponse, startPeal, test, upgradeRequest, waitFor } from './lib/index.mjs';
-import { ENGINE, OPEN_RELAY, engine, sameWorkers, workersOf } from './lib/engine.mjs';
+import { ENGINE, engine, sameWorkers, workersOf } from './lib/engine.mjs';
 
 // All at once: { served: [raw connections], refused: [answers] }.
 async function connectMany(t, peal, n, path = ENGINE) {
@@ -127,6 +127,29 @@ test('beyond max_pending new sockets wait, then are told so; sockets of clients 
   sameWorkers(peal, workers);
 });
 
+for (const balance of ['leastconn', 'reuseport', 'iphash']) {
+  test(`max_pending holds for what comes all at once, with balance = ${balance}`, async (t) => {
+    const peal = await startPeal(t, { options: { workers: 1, max_pending: 10, header_timeout: '30s', balance } });
+    const [worker] = workersOf(peal);
+    const pending = async () => (await peal.api('workers')).workers[0].pending;
+    await engine(t, peal);
+    process.kill(worker.pid, 'SIGSTOP');
+    const silent = await Promise.all(Array.from({ length: 60 }, () => rawConnect(t, peal.port)));
+    process.kill(worker.pid, 'SIGCONT');
+    let most = 0;
+    await waitFor(async () => {
+      most = Math.max(most, await pending());
+      return silent.filter((raw) => raw.hasEnded()).length === 50;
+    }, { what: 'the refusal of fifty' });
+    assert.equal(most, 10);
+    assert.equal((await peal.metrics()).sum('peal_connections_refused_total', { reason: 'pending' }), 50);
+    for (const raw of silent.filter((one) => one.hasEnded())) assert.match((await raw.readAll()).toString(), /max_pending/);
+    for (const raw of silent) raw.reset();
+    assert.equal((await waitFor(() => httpRequest(`${peal.url}/livez`).catch(() => null), { what: 'service' })).status, 200);
+    sameWorkers(peal, [worker]);
+  });
+}
+
 test('a refused client reads its answer even if it had more to say', async (t) => {
   const peal = await startPeal(t, { options: { workers: 1, max_connections: 1 } });
   await engine(t, peal);
@@ -201,22 +224,4 @@ test('attachments that never come: beyond inbound_bytes_total the oldest goes, c
   assert.ok((await peal.metrics()).sum('peal_inbound_evicted_total') >= 3);
   assert.deepEqual(await bystander.fence(), []);
   sameWorkers(peal, workers);
-});
-
-test('clients that name namespaces without end take no place of a configured one', async (t) => {
-  const peal = await startPeal(t, { options: { workers: 2 }, config: OPEN_RELAY });
-  const ws = await engine(t, peal);
-  let joined = 0;
-  let refused;
-  while (joined < 1100 && !refused) {
-    ws.say(`0/dyn-${joined},`);
-    const answer = await ws.hear();
-    if (answer.startsWith('4')) refused = answer;
-    else joined++;
-    ws.say(`1/dyn-${joined - 1},`); // it leaves again: a name is kept all the same
-  }
-  assert.equal(refused, `4/dyn-${joined},{"message":"Too many namespaces"}`);
-  assert.ok(joined > 1000, `${joined} dynamic ones`);
-  const other = await engine(t, peal);
-  for (const nsp of ['/', '/chat', '/dyn-5']) assert.ok((await other.join(nsp)).sid, nsp);
 });

@@ -278,3 +278,17 @@ test('with the default configuration and Redis set no client causes a PUBLISH, n
   assert.deepEqual(own.map(({ channel }) => channel), []);
   assert.equal(victim.connected, true);
 });
+
+// Through a Node server these would be 0, null, null and 0: see "Differences from a Node server" in the README.
+test('JSON is relayed as it was sent, also numbers that JSON.stringify never writes', async (t) => {
+  const peal = await startPeal(t, { config: OPEN_RELAY });
+  const [from, to] = [await engine(t, peal), await engine(t, peal)];
+  await from.join();
+  await to.join();
+  to.say('20["join","r"]');
+  await to.hear();
+  const args = '-0,1e400,-1e400,-1e-400, [ 1.0,12345678901234567890 ] ,{"b":1,"a":2,"b":3}';
+  from.say(`21["publish","r","e",${args}]`);
+  assert.equal(await to.hear(), `2["e",${args}]`);
+  assert.deepEqual(JSON.parse(`[${args}]`), [-0, Infinity, -Infinity, -0, [1, 12345678901234567000], { b: 3, a: 2 }], 'what a client makes of it');
+});

@@ -73,6 +73,7 @@ static int depth;
 static bool rest_soon;
 static bool calm; /* nobody begins anything new, nobody dies */
 static uint64_t n_kills, n_voids, n_full, n_records, n_parked, n_history, n_raced, n_twins;
+static uint64_t n_outlived, n_rounds;
 
 #define CHECK(condition)                                                                    \
     do {                                                                                    \
@@ -540,6 +541,87 @@ static void check_always(void)
 
     for (int i = 0; i < WORKERS; i++)
         CHECK(actors[i].life == KILLED || tail - actors[i].ring.slot->cursor <= UNITS);
+    for (int i = 0; i < ACTORS; i++) { /* a hole is there until it is committed or voided */
+        const struct actor *a = &actors[i];
+
+        CHECK(!a->filling || (a->life == KILLED && a->reap != REAP_INTENT) ||
+              tail - ledger[a->mine].at <= UNITS);
+    }
+}
+
+/* --- what chance alone brings about too seldom: nobody is inside of a call --- */
+
+/* Takes in or appends what it can, without sleep. */
+static bool hurry(struct actor *a)
+{
+    uint32_t n_units;
+
+    if (a->life == KILLED)
+        return false;
+    if (a->life == ASLEEP) {
+        ring_unpark(&a->ring);
+        a->life = AWAKE;
+    }
+    if (a->filling) {
+        go_on_filling(a);
+    } else if (is_worker(a) && (a->in_record > 0 || ring_peek(&a->ring, a->at, &n_units) != NULL)) {
+        (void)walk(a);
+    } else {
+        begin(a);
+        ring_bells(&a->ring);
+        return a->filling;
+    }
+    return true;
+}
+
+/* All but one hurry until the tail is at `until`, or nobody finds room any more. */
+static void others_hurry(const struct actor *not_this, uint64_t until)
+{
+    bool moved = true;
+
+    while (moved && ring_tail(&master) < until) {
+        moved = false;
+        for (uint32_t i = 0; i < ACTORS; i++) {
+            if (&actors[i] != not_this)
+                moved |= hurry(&actors[i]);
+            check_always();
+        }
+    }
+}
+
+/* Admin has reserved, and every consumer that stands before its hole dies; their successors begin behind it. So nothing but the rule about
+ * reservations under way keeps the ring from being written over it. */
+static void a_hole_outlives_its_consumers(void)
+{
+    struct actor *admin = &actors[WORKERS];
+
+    if (!admin->filling || admin->life == KILLED)
+        return;
+    for (uint32_t i = 0; i < WORKERS; i++)
+        if (actors[i].life != KILLED)
+            die(&actors[i]);
+    for (uint32_t i = 0; i < WORKERS; i++)
+        while (actors[i].life == KILLED)
+            if (!reap_step(&actors[i]))
+                return; /* killed with the intent that admin has: it must wait for admin */
+    n_outlived++;
+    others_hurry(admin, ledger[admin->mine].at + 2 * UNITS);
+}
+
+/* The master has looked at the tail for a worker's successor, and the others write the ring nearly once round before that one begins to gate: floors
+ * that they have found without it are beyond where it was to begin. */
+static void the_ring_goes_round_before_a_consumer_begins(void)
+{
+    struct actor *a = &actors[dice(WORKERS)];
+    uint64_t from = a->tail_seen;
+
+    if (a->life != KILLED || a->reap != REAP_RESPAWN)
+        return;
+    others_hurry(a, from + UNITS / 2 + dice(UNITS / 2));
+    CHECK(reap_step(a));
+    n_rounds++;
+    check_always();
+    others_hurry(a, from + 3 * UNITS);
 }
 
 static void run_seed(void)
@@ -562,6 +644,10 @@ static void run_seed(void)
         if (!actor_step(a))
             (void)reap_step(a);
         check_always();
+        if (dies(60))
+            a_hole_outlives_its_consumers();
+        if (dice(8) == 0)
+            the_ring_goes_round_before_a_consumer_begins();
         if (rest_soon || dice(100) == 0) {
             rest_soon = false;
             come_to_rest();
@@ -587,11 +673,14 @@ int main(int argc, char **argv)
     for (seed = first; seed < first + n_seeds; seed++)
         run_seed();
     printf("sim_ring: %llu seeds: %llu records, %llu kills, %llu voids, %llu full, %llu parked, "
-           "%llu looks back, %llu calls raced, %llu twins\n",
+           "%llu looks back, %llu calls raced, %llu twins, %llu holes outlived their consumers, "
+           "%llu rounds before a beginning\n",
            (unsigned long long)n_seeds, (unsigned long long)n_records, (unsigned long long)n_kills,
            (unsigned long long)n_voids, (unsigned long long)n_full, (unsigned long long)n_parked,
-           (unsigned long long)n_history, (unsigned long long)n_raced, (unsigned long long)n_twins);
-    if (n_kills == 0 || n_voids == 0 || n_full == 0 || n_parked == 0 || n_twins == 0) {
+           (unsigned long long)n_history, (unsigned long long)n_raced, (unsigned long long)n_twins,
+           (unsigned long long)n_outlived, (unsigned long long)n_rounds);
+    if (n_outlived == 0 || n_rounds == 0 || n_kills == 0 || n_voids == 0 || n_full == 0 ||
+        n_parked == 0 || n_twins == 0) {
         printf("sim_ring: something never happened\n0 passed, 1 failed\n");
         return 1;
     }

@@ -223,9 +223,8 @@ static void test_histograms_are_cumulative_and_in_seconds(void **state)
 
 static uint32_t intern(const char *name)
 {
-    bool added;
-
-    return namespace_intern(&fixture.master, slice_text(name), 0, &added);
+    assert_true(namespace_reserve(&fixture.master, slice_text(name), 0));
+    return namespace_find(&fixture.master, slice_text(name));
 }
 
 static void test_a_namespace_is_shown_from_its_first_socket_on(void **state)
@@ -260,6 +259,26 @@ static void test_the_hundred_first_namespace_is_other(void **state)
         snprintf(line, sizeof line, "peal_sockets{namespace=\"/n%u\"} 1", i);
         assert_true(has_line(page_of, line));
     }
+}
+
+static void test_an_index_that_is_another_names_since_keeps_the_labels_right(void **state)
+{
+    uint32_t index = intern("/first");
+    uint32_t *sockets = &fixture.master.counters[0].sockets[index];
+    struct shm_namespace *e = &fixture.master.namespaces->entries[index];
+
+    (void)state;
+    *sockets = 1;
+    assert_line("peal_sockets{namespace=\"/first\"} 1");
+    e->word += 1u << 8; /* its next life */
+    memcpy(e->name, "/later", 6);
+    *sockets = 5;
+    assert_line("peal_sockets{namespace=\"/first\"} 0");
+    assert_line("peal_sockets{namespace=\"/later\"} 5");
+    e->word += 1u << 8;
+    memcpy(e->name, "/first", 6);
+    assert_line("peal_sockets{namespace=\"/first\"} 5");
+    assert_line("peal_sockets{namespace=\"/later\"} 0");
 }
 
 static void test_lag_is_of_those_who_could_lag(void **state)
@@ -595,6 +614,7 @@ int main(void)
         CASE(test_histograms_are_cumulative_and_in_seconds),
         CASE(test_a_namespace_is_shown_from_its_first_socket_on),
         CASE(test_the_hundred_first_namespace_is_other),
+        CASE(test_an_index_that_is_another_names_since_keeps_the_labels_right),
         CASE(test_lag_is_of_those_who_could_lag),
         CASE(test_redis_is_shown_where_it_is_configured),
         CASE(test_ready_from_when_all_workers_serve),

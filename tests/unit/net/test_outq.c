@@ -182,6 +182,29 @@ static void test_urgent_bytes_wait_for_the_end_of_what_was_started(void **state)
     outqs_free(qs);
 }
 
+static void test_urgent_frames_keep_their_order(void **state)
+{
+    struct outqs *qs = queues(10, 1000);
+    struct outq *q = outq_new(qs, 0, 0);
+
+    (void)state;
+    assert_int_equal(outq_push_bytes(qs, q, "aaaa", 4), OUTQ_OK);
+    assert_int_equal(outq_push_urgent(qs, q, "1", 1), OUTQ_OK);
+    assert_int_equal(outq_push_urgent(qs, q, "23", 2), OUTQ_OK);
+    assert_string_equal(peeked(qs, q), "123aaaa");
+    assert_int_equal(outq_consume(qs, q, 2, 0), 0); /* into the second */
+    assert_int_equal(outq_push_urgent(qs, q, "4", 1), OUTQ_OK);
+    assert_string_equal(peeked(qs, q), "34aaaa");
+    assert_int_equal(outq_consume(qs, q, 3, 0), 0);
+    assert_int_equal(outq_push_urgent(qs, q, "5", 1), OUTQ_OK);
+    assert_string_equal(peeked(qs, q), "aaa5");
+    assert_int_equal(outq_drop(qs, q), 0);
+    assert_int_equal(outq_push_urgent(qs, q, "6", 1), OUTQ_OK);
+    assert_int_equal(outq_push_bytes(qs, q, "b", 1), OUTQ_OK);
+    assert_string_equal(peeked(qs, q), "aaa6b");
+    outqs_free(qs);
+}
+
 static void test_an_urgent_frame_behind_the_only_started_item_becomes_the_last(void **state)
 {
     struct outqs *qs = queues(10, 1000);
@@ -309,6 +332,7 @@ struct model_item {
     uint64_t id; /* position, or id of own bytes: POSITIONS and more */
     uint32_t n_bytes;
     uint32_t skip; /* the rest of something: pattern begins here */
+    bool urgent;
 };
 
 struct model_queue {
@@ -418,14 +442,14 @@ static void step_record(struct model *m)
             continue;
         assert_int_equal(push(m->qs, mq->q, m->tail, n_bytes), fits ? OUTQ_OK : OUTQ_LIMIT);
         if (fits)
-            model_insert(mq, mq->n, (struct model_item){ m->tail, n_bytes, 0 });
+            model_insert(mq, mq->n, (struct model_item){ m->tail, n_bytes, 0, false });
     }
     m->tail++;
 }
 
 static void step_bytes(struct model *m, struct model_queue *mq)
 {
-    struct model_item item = { m->next_id++, 1 + any(m, 300), 0 };
+    struct model_item item = { m->next_id++, 1 + any(m, 300), 0, false };
     bool fits = model_bytes(m, mq) + item.n_bytes <= BYTES_MAX;
     enum outq_result result;
     uint8_t bytes[300];
@@ -438,7 +462,10 @@ static void step_bytes(struct model *m, struct model_queue *mq)
         result = outq_push_rest(m->qs, mq->q, bytes, item.n_bytes, false);
         mq->rest = fits;
     } else if (way == 1) {
+        item.urgent = true;
         at = mq->n > 0 && (mq->sent > 0 || mq->rest) ? 1 : 0;
+        while (at < mq->n && mq->items[at].urgent) /* behind those that were before it */
+            at++;
         result = outq_push_urgent(m->qs, mq->q, bytes, item.n_bytes);
     } else {
         result = outq_push_bytes(m->qs, mq->q, bytes, item.n_bytes);
@@ -567,6 +594,7 @@ int main(void)
         cmocka_unit_test(test_a_record_is_copied_once_for_all_its_holders),
         cmocka_unit_test(test_rescue_saves_what_is_about_to_be_overwritten_and_nothing_else),
         cmocka_unit_test(test_urgent_bytes_wait_for_the_end_of_what_was_started),
+        cmocka_unit_test(test_urgent_frames_keep_their_order),
         cmocka_unit_test(test_an_urgent_frame_behind_the_only_started_item_becomes_the_last),
         cmocka_unit_test(test_a_ping_never_tears_a_record_whose_beginning_the_first_send_took),
         cmocka_unit_test(test_dropping_keeps_the_started_record_and_counts_the_others),

@@ -81,6 +81,31 @@ static void test_all_parts_come_out_as_node_has_them(void **state)
     free(kept);
 }
 
+/* What Node's querystring.parse makes of them. */
+static void test_bad_escapes_in_the_query_stand_for_themselves(void **state)
+{
+    struct http_request request =
+        parsed("GET /?a%zz=1&%=%&%4=x%4&%4g=%g4&a%20%zz%41=%c3%28&x=%41%&y=%E0%A4%A&k=%%41&l=%4%41 "
+               "HTTP/1.1\r\nHost: example\r\n\r\n");
+    char *kept = handshake_keep(&request, false, 0);
+    json_t *json = written(kept, (struct slice){ NULL, 0 });
+    const json_t *query = json_object_get(json, "query");
+
+    (void)state;
+    is_text(query, "a%zz", "1");
+    is_text(query, "%", "%");
+    is_text(query, "%4", "x%4");
+    is_text(query, "%4g", "%g4");
+    is_text(query, "a %zzA", "\xEF\xBF\xBD(");
+    is_text(query, "x", "A%");
+    is_text(query, "y", "\xEF\xBF\xBD%A");
+    is_text(query, "k", "%A");
+    is_text(query, "l", "%4A");
+    assert_int_equal(json_object_size(query), 9);
+    json_decref(json);
+    free(kept);
+}
+
 static void test_full_keeps_every_header_under_its_small_name(void **state)
 {
     struct http_request request =
@@ -115,8 +140,8 @@ static void test_without_memory_for_it_there_is_an_empty_one(void **state)
 /* A target and headers that take as many bytes as a client can make them take. */
 static void test_the_worst_request_is_within_what_was_announced(void **state)
 {
-    static const char *const worst[] = { "&",  "=",  "a&",   "%01", "%01=%01&",
-                                         "\"", "\\", "%22=", "%ff" };
+    static const char *const worst[] = { "&",  "=",    "a&",  "%01", "%01=%01&", "\"",
+                                         "\\", "%22=", "%ff", "%",   "%f" };
     static char target[HTTP_TARGET_MAX];
     static char value[HTTP_HEAD_MAX - HTTP_TARGET_MAX];
 
@@ -146,6 +171,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_parts_come_out_as_node_has_them),
+        cmocka_unit_test(test_bad_escapes_in_the_query_stand_for_themselves),
         cmocka_unit_test(test_full_keeps_every_header_under_its_small_name),
         cmocka_unit_test(test_without_memory_for_it_there_is_an_empty_one),
         cmocka_unit_test(test_the_worst_request_is_within_what_was_announced),

@@ -20,7 +20,9 @@ static int setup(void **state)
     shm_fixture_init(&fixture, 2, 1u << 20);
     directory = directory_new(&fixture.views[1]);
     assert_non_null(directory);
-    assert_int_equal(rooms_init(&rooms, directory), 0);
+    assert_int_equal(rooms_init(&rooms, &fixture.views[1], directory), 0);
+    for (uint32_t nsp = 0; nsp < 4; nsp++)
+        shm_fixture_name(&fixture, nsp);
     return 0;
 }
 
@@ -49,13 +51,17 @@ static void test_a_room_lives_as_long_as_somebody_holds_it(void **state)
     assert_int_equal(room_ref(&rooms, 5, 3, slice_text("a")), room);
     assert_int_equal(rooms.n_live, 1);
     assert_int_equal(rooms.n_named, 1);
+    assert_true(namespace_in_use(&fixture.views[1], 3));
+    assert_false(namespace_in_use(&fixture.views[0], 3));
     room_unref(&rooms, room);
+    assert_true(namespace_in_use(&fixture.views[1], 3));
     assert_int_equal(room_find(&rooms, 5, 3, slice_text("a")), room);
     room_unref(&rooms, room);
     assert_int_equal(room_find(&rooms, 5, 3, slice_text("a")), ROOM_NONE);
     assert_int_equal(members_of(5), 0);
     assert_int_equal(rooms.n_live, 0);
     assert_int_equal(rooms.n_named, 0);
+    assert_false(namespace_in_use(&fixture.views[1], 3));
 }
 
 static void test_equal_hashes_are_told_apart_by_namespace_and_name(void **state)

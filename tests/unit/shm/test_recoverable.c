@@ -197,6 +197,9 @@ static void test_only_the_whole_pid_of_that_namespace_claims_and_only_once(void 
     }
     assert_int_equal(recoverable_claim(&fixture.views[1], pid, NSP + 1, 0, &found, &word),
                      CLAIM_UNKNOWN);
+    fixture.master.namespaces->entries[NSP].word += 1u << 8; /* another name has the index now */
+    assert_int_equal(claim(1, pid, 0), CLAIM_UNKNOWN);
+    fixture.master.namespaces->entries[NSP].word -= 1u << 8;
     assert_int_equal(claim(1, pid, 1000), CLAIM_EXPIRED);
     assert_int_equal(claim(1, pid, 999), CLAIM_OK);
     assert_int_equal(claim(2, pid, 999), CLAIM_BUSY);

@@ -122,8 +122,6 @@ static void test_a_worker_begins_at_the_tail_as_of_when_it_gates(void **state)
     fill_to(&w0, 100);
     ring_consumer_add(&master, 1, 40); /* the tail has moved on since the master looked */
     assert_int_equal(w1.slot->cursor, 100);
-    ring_consumer_add(&master, PEAL_SLOT_BRIDGE, 40); /* goes on where it was */
-    assert_int_equal(bridge.slot->cursor, 40);
 }
 
 static struct ring *quicker;
@@ -179,25 +177,6 @@ static void test_a_floor_found_while_a_consumer_came_is_not_beyond_it(void **sta
     ring_release(&w1, ring_tail(&w1));
     fill_to(&admin, 2 * UNITS);
     assert_int_equal(try(&admin, 1), RING_FULL);
-}
-
-static void test_a_bridge_that_was_overtaken_does_not_gate_until_it_rejoins(void **state)
-{
-    uint64_t at = 0;
-
-    (void)state;
-    add(&bridge);
-    ring_consumer_remove(&master, PEAL_SLOT_BRIDGE); /* it dies */
-    fill_to(&w0, 3 * UNITS);
-    ring_consumer_add(&master, PEAL_SLOT_BRIDGE, bridge.slot->cursor);
-    fill_to(&w0, 5 * UNITS); /* nobody waits for it */
-    at = ring_resync(&bridge, bridge.slot->cursor);
-    assert_int_equal(at, 4 * UNITS);
-    assert_int_equal(ring_rejoin(&bridge, at), 5 * UNITS);
-    fill_to(&w0, 5 * UNITS);                  /* (no more) */
-    assert_int_equal(try(&w1, 1), RING_FULL); /* whoever looks anew waits for it */
-    ring_release(&bridge, 5 * UNITS);
-    (void)append(&w1, 1);
 }
 
 /* --- history --- */
@@ -309,7 +288,6 @@ int main(void)
         RING_TEST(test_a_lost_race_is_tried_again_behind_the_winner),
         RING_TEST(test_a_race_lost_to_the_last_room_is_full_and_leaves_no_intent),
         RING_TEST(test_a_floor_found_while_a_consumer_came_is_not_beyond_it),
-        RING_TEST(test_a_bridge_that_was_overtaken_does_not_gate_until_it_rejoins),
         RING_TEST(test_history_is_readable_until_it_is_overwritten),
         RING_TEST(test_history_tells_a_hole_from_the_middle_of_a_record),
         RING_TEST(test_a_record_longer_than_the_buffer_is_not_copied),
