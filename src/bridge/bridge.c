@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "bridge/state.h"
+#include "bridge/wire.h"
 #include "session/publish.h"
 #include "shm/atomic.h"
 
@@ -52,33 +52,40 @@ struct slice bridge_nsp(const struct bridge_namespace *n)
 
 struct slice bridge_uid(const struct bridge *b)
 {
-    return slice_of(b->uid, ADAPTER_UID_CHARS);
+    return slice_of(b->uid, b->n_uid);
 }
 
 /* --- towards Redis --- */
 
 bool bridge_publish(struct bridge *b, struct slice channel, struct slice payload)
 {
-    struct slice words[3] = { slice_text("PUBLISH"), channel, payload };
-
-    if (link_command(&b->out, 3, words)) {
-        count_add(b->row, COUNT_REDIS_PUBLISHED, 1);
-        return true;
-    }
-    count_add(
-        b->row,
-        b->out.state == LINK_UP ? COUNT_REDIS_DROPPED_BUFFER : COUNT_REDIS_DROPPED_DISCONNECTED, 1);
-    return false;
+    if (!b->wire->publish(b, channel, payload))
+        return false;
+    count_add(b->row, COUNT_REDIS_PUBLISHED, 1);
+    return true;
 }
 
-bool bridge_respond(struct bridge *b, struct slice nsp, struct slice payload)
+bool bridge_respond(struct bridge *b, const struct bridge_asker *asker, struct slice payload)
 {
     char name[2 * CONFIG_TEXT_MAX + NAME_BYTES_MAX];
     struct msgpack_sink sink = msgpack_sink_of(name, sizeof name);
 
-    adapter_put_response_channel(&sink, slice_text(b->config->redis_key), nsp,
-                                 (struct slice){ NULL, 0 });
+    b->wire->put_answer_channel(b, &sink, asker);
     return !sink.too_big && bridge_publish(b, msgpack_sink_slice(&sink, 0), payload);
+}
+
+/* --- the classic wire --- */
+
+static bool pubsub_publish(struct bridge *b, struct slice channel, struct slice payload)
+{
+    struct slice words[3] = { slice_text("PUBLISH"), channel, payload };
+
+    if (link_command(&b->out, 3, words))
+        return true;
+    count_add(
+        b->row,
+        b->out.state == LINK_UP ? COUNT_REDIS_DROPPED_BUFFER : COUNT_REDIS_DROPPED_DISCONNECTED, 1);
+    return false;
 }
 
 /* A namespace's name in a pattern must mean itself. Node does not escape it and filters afterwards; so do we, besides. */
@@ -116,12 +123,18 @@ static bool say(struct bridge *b, const struct bridge_namespace *n, const char *
     return asked && !sink.too_big && link_command(&b->in, 2, words);
 }
 
-static void subscribe(struct bridge *b, struct bridge_namespace *n)
+static void pubsub_enter(struct bridge *b, struct bridge_namespace *n)
 {
     if (n->subscribed || b->in.state != LINK_UP)
         return;
     n->subscribed = say(b, n, "PSUBSCRIBE", "SUBSCRIBE");
     b->n_subscriptions += 2;
+}
+
+static void pubsub_leave(struct bridge *b, struct bridge_namespace *n)
+{
+    if (n->subscribed)
+        (void)say(b, n, "PUNSUBSCRIBE", "UNSUBSCRIBE"); /* false: the connection ends */
 }
 
 static bool is_there(const struct bridge *b, const struct bridge_namespace *n)
@@ -148,8 +161,7 @@ static void follow_namespaces(struct bridge *b)
             i++;
             continue;
         }
-        if (n->subscribed)
-            (void)say(b, n, "PUNSUBSCRIBE", "UNSUBSCRIBE"); /* false: the connection ends */
+        b->wire->leave(b, n);
         *n = b->namespaces[--b->n_namespaces];
     }
     for (uint32_t i = 0; i < NAMESPACES_MAX; i++) {
@@ -162,7 +174,7 @@ static void follow_namespaces(struct bridge *b)
         if (!namespace_copy(&b->region, i, &n->name))
             continue;
         b->n_namespaces++;
-        subscribe(b, n);
+        b->wire->enter(b, n);
     }
 }
 
@@ -172,7 +184,7 @@ static void on_subscriber_up(struct bridge *b)
     b->n_subscriptions = 0;
     for (uint32_t i = 0; i < b->n_namespaces; i++) {
         b->namespaces[i].subscribed = false;
-        subscribe(b, &b->namespaces[i]);
+        pubsub_enter(b, &b->namespaces[i]);
     }
 }
 
@@ -249,6 +261,162 @@ static bool on_publisher_reply(void *context, struct redisReply *reply)
         log_error("redis_error", "link=%s error=%s", b->out.name, reply->str);
     return true;
 }
+
+static bool pubsub_open(struct bridge *b)
+{
+    link_init(&b->in, &b->config->redis, "subscriber");
+    link_init(&b->out, &b->config->redis, "publisher");
+    return true;
+}
+
+static void pubsub_close(struct bridge *b)
+{
+    link_close(&b->in);
+    link_close(&b->out);
+}
+
+static uint32_t pubsub_fds(struct bridge *b, struct pollfd *fds)
+{
+    short in = link_events(&b->in);
+
+    fds[0] = (struct pollfd){ b->in.fd, (short)(b->n_pending > 0 ? in & ~POLLIN : in), 0 };
+    fds[1] = (struct pollfd){ b->out.fd, link_events(&b->out), 0 };
+    return 2;
+}
+
+static uint32_t pubsub_wait_ms(struct bridge *b)
+{
+    uint32_t in = link_wait_ms(&b->in, b->now_ms);
+    uint32_t out = link_wait_ms(&b->out, b->now_ms);
+
+    return in < out ? in : out;
+}
+
+static void pubsub_turn(struct bridge *b, const struct pollfd *fds)
+{
+    link_tick(&b->in, b->now_ms);
+    link_tick(&b->out, b->now_ms);
+    if (b->n_pending == 0) {
+        link_replies(&b->in, b->now_ms, on_subscriber_reply,
+                     b); /* what was left when the ring was full */
+        if (link_on_events(&b->in, fds[0].revents, b->n_pending == 0, b->now_ms,
+                           on_subscriber_reply, b))
+            on_subscriber_up(b);
+    }
+    (void)link_on_events(&b->out, fds[1].revents, true, b->now_ms, on_publisher_reply, b);
+}
+
+static void pubsub_flush(struct bridge *b)
+{
+    link_flush(&b->in, b->now_ms);
+    link_flush(&b->out, b->now_ms);
+}
+
+static bool pubsub_unsent(struct bridge *b)
+{
+    return b->out.state == LINK_UP && (link_events(&b->out) & POLLOUT) != 0;
+}
+
+static bool pubsub_is_up(struct bridge *b)
+{
+    return b->in.state == LINK_UP && b->out.state == LINK_UP &&
+           b->n_confirmed >= b->n_subscriptions;
+}
+
+/* The pattern hears every room. */
+static void pubsub_on_rooms(struct bridge *b, const struct record_view *news)
+{
+    (void)b;
+    (void)news;
+}
+
+static void pubsub_on_worker_gone(struct bridge *b, uint32_t slot)
+{
+    (void)b;
+    (void)slot;
+}
+
+static void pubsub_put_channel(struct bridge *b, struct msgpack_sink *sink, struct slice nsp,
+                               const struct adapter_opts *opts)
+{
+    adapter_put_channel(sink, slice_text(b->config->redis_key), nsp, opts);
+}
+
+static enum adapter_result pubsub_put_broadcast(struct bridge *b, struct msgpack_sink *sink,
+                                                struct msgpack_sink *scratch, struct slice nsp,
+                                                const struct adapter_opts *opts,
+                                                const struct msgpack_text *event)
+{
+    return adapter_put_broadcast(sink, scratch, bridge_uid(b), nsp, -1, opts, event);
+}
+
+static void pubsub_put_answer_channel(struct bridge *b, struct msgpack_sink *sink,
+                                      const struct bridge_asker *asker)
+{
+    adapter_put_response_channel(sink, slice_text(b->config->redis_key), asker_nsp(asker),
+                                 (struct slice){ NULL, 0 });
+}
+
+static bool pubsub_put_list(struct bridge *b, struct msgpack_sink *sink,
+                            const struct bridge_asker *asker, enum adapter_type type,
+                            struct slice entries)
+{
+    struct adapter_answer list;
+
+    (void)b;
+    if (!adapter_answer_begin(&list, sink, type, asker_request_id(asker)))
+        return false;
+    if (entries.n_bytes > 0) /* with their commas, as the workers wrote them */
+        msgpack_put_bytes(sink, entries);
+    adapter_answer_end(&list);
+    return true;
+}
+
+static void pubsub_put_count(struct bridge *b, struct msgpack_sink *sink,
+                             const struct bridge_asker *asker, uint32_t n_clients)
+{
+    (void)b;
+    adapter_put_client_count(sink, asker_request_id(asker), n_clients);
+}
+
+static enum adapter_result pubsub_put_ack(struct bridge *b, struct msgpack_sink *sink,
+                                          struct msgpack_sink *scratch,
+                                          const struct bridge_asker *asker,
+                                          const struct msgpack_text *value)
+{
+    (void)b;
+    return adapter_put_client_ack(sink, scratch, asker_request_id(asker), value);
+}
+
+static void pubsub_put_emit_answer(struct bridge *b, struct msgpack_sink *sink,
+                                   const struct bridge_asker *asker, struct slice json)
+{
+    (void)b;
+    adapter_put_emit_answer(sink, asker_request_id(asker), json);
+}
+
+const struct wire wire_pubsub = {
+    .open = pubsub_open,
+    .close = pubsub_close,
+    .fds = pubsub_fds,
+    .wait_ms = pubsub_wait_ms,
+    .turn = pubsub_turn,
+    .flush = pubsub_flush,
+    .unsent = pubsub_unsent,
+    .is_up = pubsub_is_up,
+    .enter = pubsub_enter,
+    .leave = pubsub_leave,
+    .on_rooms = pubsub_on_rooms,
+    .on_worker_gone = pubsub_on_worker_gone,
+    .publish = pubsub_publish,
+    .put_channel = pubsub_put_channel,
+    .put_broadcast = pubsub_put_broadcast,
+    .put_answer_channel = pubsub_put_answer_channel,
+    .put_list = pubsub_put_list,
+    .put_count = pubsub_put_count,
+    .put_ack = pubsub_put_ack,
+    .put_emit_answer = pubsub_put_emit_answer,
+};
 
 /* --- the ring --- */
 
@@ -327,7 +495,11 @@ static void on_record(struct bridge *b, const struct record_view *view)
         if (for_us)
             query_ack(b, view);
         break;
-    case RECORD_GONE: query_gone(b, header->detail); break;
+    case RECORD_GONE:
+        query_gone(b, header->detail);
+        b->wire->on_worker_gone(b, header->detail);
+        break;
+    case RECORD_ROOM_NEWS: b->wire->on_rooms(b, view); break;
     case RECORD_JOIN:
     case RECORD_LEAVE:
     case RECORD_DISCONNECT:
@@ -357,6 +529,7 @@ static void walk(struct bridge *b)
             return;
         if (found == HISTORY_GONE) {
             count_add(b->row, COUNT_REDIS_DROPPED_LAPPED, 1);
+            b->lapped = true;
             b->at = ring_resync(&b->ring, b->at);
             shm_store_u64(&b->slot->cursor, b->at);
             continue;
@@ -393,12 +566,14 @@ static int open_signals(void)
 
 static void make_uid(struct bridge *b)
 {
-    uint8_t raw[ADAPTER_UID_CHARS];
+    uint8_t raw[SHARDED_UID_CHARS];
+    bool sharded = b->config->redis_sharded;
 
     if (getrandom(raw, sizeof raw, 0) != sizeof raw)
         abort(); /* never for so few bytes */
-    for (uint32_t i = 0; i < ADAPTER_UID_CHARS; i++)
-        b->uid[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[raw[i] & 63];
+    b->n_uid = sharded ? SHARDED_UID_CHARS : ADAPTER_UID_CHARS;
+    for (uint32_t i = 0; i < b->n_uid; i++)
+        b->uid[i] = sharded ? "0123456789abcdef"[raw[i] & 15] : "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[raw[i] & 63];
 }
 
 static bool open_bridge(struct bridge *b, const struct child *child)
@@ -414,11 +589,10 @@ static bool open_bridge(struct bridge *b, const struct child *child)
     ring_open(&b->ring, &b->region);
     b->at = shm_load_u64(&b->slot->cursor);
     b->now_ms = clock_ms();
-    link_init(&b->in, &b->config->redis, "subscriber");
-    link_init(&b->out, &b->config->redis, "publisher");
-    if (bridge_room(&b->record, 65536) == NULL)
-        return false;
+    b->wire = b->config->redis_sharded ? &wire_sharded : &wire_pubsub;
     make_uid(b);
+    if (bridge_room(&b->record, 65536) == NULL || !b->wire->open(b))
+        return false;
     follow_namespaces(b);
     shm_store_release_u64(&b->slot->ready_generation, child->generation);
     return true;
@@ -435,26 +609,21 @@ static void read_signals(struct bridge *b, int fd)
 
 static void turn(struct bridge *b, int signal_fd)
 {
-    enum { P_BELL = 0, P_LIFE, P_SIGNAL, P_IN, P_OUT, P_N };
-    struct pollfd fds[P_N] = {
+    enum { P_BELL = 0, P_LIFE, P_SIGNAL, P_WIRE };
+    struct pollfd fds[P_WIRE + WIRE_FDS_MAX] = {
         [P_BELL] = { b->region.bells[b->child->slot], POLLIN, 0 },
         [P_LIFE] = { b->child->life_fd, POLLIN, 0 },
         [P_SIGNAL] = { signal_fd, POLLIN, 0 },
-        [P_IN] = { b->in.fd,
-                   (short)(b->n_pending > 0 ? link_events(&b->in) & ~POLLIN : link_events(&b->in)),
-                   0 },
-        [P_OUT] = { b->out.fd, link_events(&b->out), 0 },
     };
-    uint32_t wait = link_wait_ms(&b->in, b->now_ms);
-    uint32_t wait_out = link_wait_ms(&b->out, b->now_ms);
+    uint32_t n_fds = P_WIRE + b->wire->fds(b, fds + P_WIRE);
+    uint32_t wait = b->wire->wait_ms(b);
     uint64_t rung;
 
-    wait = wait < wait_out ? wait : wait_out;
     if (b->n_pending > 0 && wait > FULL_RETRY_MS)
         wait = FULL_RETRY_MS;
     if (wait > 0 && !ring_park(&b->ring, b->at))
         wait = 0;
-    (void)poll(fds, P_N, (int)wait); /* EINTR: as if nothing had come */
+    (void)poll(fds, n_fds, (int)wait); /* EINTR: as if nothing had come */
     ring_unpark(&b->ring);
     b->now_ms = clock_ms();
     shm_store_u64(&b->slot->progress, b->slot->progress + 1);
@@ -464,26 +633,15 @@ static void turn(struct bridge *b, int signal_fd)
         b->stop = true;
     if ((fds[P_SIGNAL].revents & POLLIN) != 0)
         read_signals(b, signal_fd);
-    link_tick(&b->in, b->now_ms);
-    link_tick(&b->out, b->now_ms);
     bridge_retry(b);
-    if (b->n_pending == 0) {
-        link_replies(&b->in, b->now_ms, on_subscriber_reply,
-                     b); /* what was left when the ring was full */
-        if (link_on_events(&b->in, fds[P_IN].revents, b->n_pending == 0, b->now_ms,
-                           on_subscriber_reply, b))
-            on_subscriber_up(b);
-    }
-    (void)link_on_events(&b->out, fds[P_OUT].revents, true, b->now_ms, on_publisher_reply, b);
+    b->wire->turn(b, fds + P_WIRE);
     ring_bells(&b->ring);
     follow_namespaces(b);
     walk(b);
     query_expire(b);
     ring_bells(&b->ring);
-    link_flush(&b->in, b->now_ms);
-    link_flush(&b->out, b->now_ms);
-    shm_store_u64(&b->slot->redis_up, b->in.state == LINK_UP && b->out.state == LINK_UP &&
-                                          b->n_confirmed >= b->n_subscriptions);
+    b->wire->flush(b);
+    shm_store_u64(&b->slot->redis_up, b->wire->is_up(b));
 }
 
 int bridge_main(const struct child *child)
@@ -503,12 +661,9 @@ int bridge_main(const struct child *child)
         turn(b, signal_fd);
     /* what has been said already goes out; nothing new is */
     for (until_ms = b->now_ms + LIFE_LOST_FLUSH_MS;
-         b->out.state == LINK_UP && (link_events(&b->out) & POLLOUT) != 0 && b->now_ms < until_ms;
-         b->now_ms = clock_ms()) {
-        struct pollfd fd = { b->out.fd, POLLOUT, 0 };
-
-        (void)poll(&fd, 1, 50);
-        link_flush(&b->out, b->now_ms);
+         b->wire->unsent(b) && b->now_ms < until_ms; b->now_ms = clock_ms()) {
+        (void)poll(NULL, 0, 5);
+        b->wire->flush(b);
     }
     for (uint32_t i = 0; i < BRIDGE_QUERIES_MAX; i++)
         free(b->queries[i].answer);
@@ -517,8 +672,7 @@ int bridge_main(const struct child *child)
     free(b->scratch.bytes);
     free(b->record.bytes);
     free(b->pending.bytes);
-    link_close(&b->in);
-    link_close(&b->out);
+    b->wire->close(b);
     free(b);
     return 0;
 }

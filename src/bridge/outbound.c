@@ -1,5 +1,5 @@
 /* outbound.c: a broadcast of this host, in the bytes that a Node server with the same adapter would have published. */
-#include "bridge/state.h"
+#include "bridge/wire.h"
 #include "proto/json.h"
 
 #define NAMES_MAX RECORD_NAMES_MAX
@@ -70,18 +70,14 @@ void outbound_record(struct bridge *b, const struct record_view *view)
     uint64_t n_names = 0;
     uint64_t n_bytes;
 
-    if (b->out.state != LINK_UP) {
-        count_add(b->row, COUNT_REDIS_DROPPED_DISCONNECTED, 1);
-        return;
-    }
     opts.n_rooms = take_names(view, RECORD_ROOMS, rooms);
     opts.n_except = take_names(view, RECORD_EXCEPT, except);
     opts.flags.is_volatile = (view->header->flags & RECORD_VOLATILE) != 0;
     opts.flags.has_compress = (view->header->flags & RECORD_NO_COMPRESS) != 0;
     for (uint32_t i = 0; i < opts.n_rooms; i++)
-        n_names += rooms[i].n_bytes + 5;
+        n_names += 6 * (uint64_t)rooms[i].n_bytes + 5;
     for (uint32_t i = 0; i < opts.n_except; i++)
-        n_names += except[i].n_bytes + 5;
+        n_names += 6 * (uint64_t)except[i].n_bytes + 5;
     if (!take_event(b, view, &event)) {
         count_add(b->row, COUNT_REDIS_DROPPED_TOO_BIG, 1);
         return;
@@ -94,10 +90,9 @@ void outbound_record(struct bridge *b, const struct record_view *view)
     }
     sink = msgpack_sink_of(b->message.bytes, b->message.n_max);
     scratch = msgpack_sink_of(b->scratch.bytes, b->scratch.n_max);
-    adapter_put_channel(&sink, slice_text(b->config->redis_key), view->nsp, &opts);
+    b->wire->put_channel(b, &sink, view->nsp, &opts);
     channel = msgpack_sink_slice(&sink, 0);
-    if (adapter_put_broadcast(&sink, &scratch, bridge_uid(b), view->nsp, -1, &opts, &event) !=
-        ADAPTER_OK) {
+    if (b->wire->put_broadcast(b, &sink, &scratch, view->nsp, &opts, &event) != ADAPTER_OK) {
         count_add(b->row, COUNT_REDIS_DROPPED_UNDECODABLE,
                   1); /* nothing that could hurt a peer is published */
         return;

@@ -4,13 +4,14 @@
 
 #include "bridge/link.h"
 #include "net/child.h"
-#include "proto/adapter.h"
+#include "proto/sharded.h"
 #include "shm/counters.h"
 #include "shm/namespaces.h"
 #include "shm/record.h"
 #include "shm/ring.h"
 
 #define BRIDGE_QUERIES_MAX 256
+#define ANSWER_BYTES_MAX   4096 /* of one without a list: names, escaped, and little more */
 
 /* A namespace that this host has subscribed to. */
 struct bridge_namespace {
@@ -20,16 +21,23 @@ struct bridge_namespace {
     bool subscribed; /* asked for on the present connection */
 };
 
+/* Who asked, and where its answers go. */
+struct bridge_asker {
+    char request_id[64];
+    char uid[64]; /* empty: it said none */
+    char nsp[NAME_BYTES_MAX + 1]; /* it may have ended on this host when the answer is complete */
+    uint32_t n_request_id;
+    uint32_t n_uid;
+    uint32_t n_nsp;
+};
+
 /* A peer's question that the workers are answering. */
 struct bridge_query {
     uint64_t id;  /* in the ring; 0: free */
     uint8_t type; /* enum adapter_type */
     bool truncated;
     bool counted; /* BROADCAST: the client count has been published */
-    char request_id[64];
-    uint32_t n_request_id;
-    char nsp[NAME_BYTES_MAX + 1]; /* it may have ended on this host when the answer is complete */
-    uint32_t n_nsp;
+    struct bridge_asker asker;
     uint64_t waiting; /* workers whose answer is to come */
     uint64_t until_ms;
     uint32_t n_clients;
@@ -50,19 +58,22 @@ struct bridge {
     struct ring ring;
     struct shm_slot *slot;
     struct shm_counters *row;
+    const struct wire *wire;
+    struct sharded *sharded;                            /* the sharded wire's; NULL: the classic one */
     struct link in;                                     /* subscriptions */
     struct link out;                                    /* PUBLISH */
     struct bridge_namespace namespaces[NAMESPACES_MAX]; /* no two have one index */
     uint32_t n_namespaces;
     uint64_t changes_seen; /* of the host's table */
-    char uid
-        [ADAPTER_UID_CHARS]; /* of this host in the cluster. Node has one for each namespace, but nothing looks at two together */
+    char uid[SHARDED_UID_CHARS]; /* of this host in the cluster. Node has one for each namespace, but nothing looks at two together */
+    uint32_t n_uid;
     uint32_t n_confirmed;    /* subscriptions confirmed on the present connection */
     uint32_t n_subscriptions;
     struct bridge_query queries[BRIDGE_QUERIES_MAX];
     struct bridge_buffer payload, scratch, record, pending, message;
     uint32_t
         n_pending; /* bytes of a record that waits for room in the ring; nothing more is taken from Redis meanwhile */
+    bool lapped; /* records were missed: what is known of rooms is not whole */
     uint64_t at; /* position in the ring */
     uint64_t now_ms;
     bool stop;
@@ -76,7 +87,11 @@ struct slice bridge_uid(const struct bridge *b);
 
 /* PUBLISH. False: not up or too much waits; counted. */
 bool bridge_publish(struct bridge *b, struct slice channel, struct slice payload);
-bool bridge_respond(struct bridge *b, struct slice nsp, struct slice payload);
+bool bridge_respond(struct bridge *b, const struct bridge_asker *asker, struct slice payload);
+
+/* Memory for what decoding makes of a payload. False: there is none, or the payload is longer than any that this host could take; counted. */
+bool bridge_decode_sink(struct bridge *b, struct slice payload, struct msgpack_sink *sink);
+void bridge_undecodable(struct bridge *b, enum adapter_result why); /* counts */
 
 /* Appends a record that came from Redis. FULL: it is kept and bridge.n_pending is not 0. */
 void bridge_append(struct bridge *b, struct record_spec *spec);
@@ -90,10 +105,21 @@ void inbound_broadcast(struct bridge *b, const struct bridge_namespace *n, struc
                        struct slice payload);
 void inbound_request(struct bridge *b, const struct bridge_namespace *n, struct slice payload);
 
+/* What has been decoded and is not our own: a request, or an event (a broadcast that nobody waits for). `id` < 0: none. */
+void inbound_act(struct bridge *b, const struct bridge_namespace *n,
+                 const struct adapter_request *r);
+void inbound_event(struct bridge *b, const struct bridge_namespace *n,
+                   const struct adapter_opts *opts, const struct msgpack_text *event, double id);
+
 /* query.c */
+/* NULL: too many, or the asker's names are too long. */
 struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace *n,
-                                enum adapter_type type, struct slice request_id,
-                                uint32_t timeout_ms); /* NULL: too many */
+                                const struct adapter_request *r, uint32_t timeout_ms);
+MUST_USE bool query_asker(struct bridge_asker *asker, const struct bridge_namespace *n,
+                          const struct adapter_request *r);
+struct slice asker_nsp(const struct bridge_asker *asker);
+struct slice asker_request_id(const struct bridge_asker *asker);
+struct slice asker_uid(const struct bridge_asker *asker);
 void query_reply(struct bridge *b, const struct record_view *view);
 void query_ack(struct bridge *b, const struct record_view *view);
 void query_gone(struct bridge *b, uint32_t slot);

@@ -248,7 +248,7 @@ bool client_open_room(struct hub *h, struct conn *c, const struct slice *rooms, 
     c->kind = CONN_ROOM;
     conn_become(c, CONN_OPEN);
     count_in(h, c);
-    client_count_socket(h, k->nsp, 1);
+    client_count_socket(h, k, 1);
     k->first_room =
         room_ref(&h->rooms, record_hash(h->region.header->hash_key, slice_text("/ws"), rooms[0]),
                  k->nsp, rooms[0]);

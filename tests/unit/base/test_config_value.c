@@ -111,6 +111,8 @@ static const char *const expected[] = {
     "socket.io",
     "redis_adapter",
     "pubsub",
+    "redis_subscription_mode",
+    "dynamic",
     "redis_request_timeout",
     "5s",
     "redis_answer_max_bytes",

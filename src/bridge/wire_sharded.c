@@ -1,0 +1,407 @@
+/* wire_sharded.c: redis_adapter = sharded: what the bridge says to peers with createShardedAdapter, and hears from them.
+ *
+ * For each namespace it subscribes P#N# and, for answers, P#N#UID#; in the dynamic modes P#N#ROOM# for each room that some worker has members in, too. The
+ * workers tell of rooms that come and go (RECORD_ROOM_NEWS). A room that has gone is kept for some time: its members may come back by recovery, and
+ * messages for it are what they will want then.
+ *
+ * Everything is asked for anew when this process begins, after records were missed, and when there is room again for rooms that were refused. */
+#include <assert.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "bridge/redis_cluster.h"
+#include "bridge/wire.h"
+#include "session/room_news.h"
+#include "shm/atomic.h"
+#include "shm/recoverable.h"
+
+#define LINGER_MS    2000  /* a room without members is still listened to, besides the time that recovery allows */
+#define ASK_AGAIN_MS 10000 /* for rooms that were refused */
+
+#define CHANNEL_BYTES_MAX (CONFIG_TEXT_MAX + 2 * NAME_BYTES_MAX + 16)
+
+_Static_assert((int)CONFIG_SUBSCRIPTIONS_DYNAMIC == (int)SHARDED_DYNAMIC, "one enumeration");
+_Static_assert((int)CONFIG_SUBSCRIPTIONS_STATIC == (int)SHARDED_STATIC, "one enumeration");
+_Static_assert((int)CONFIG_SUBSCRIPTIONS_DYNAMIC_PRIVATE == (int)SHARDED_DYNAMIC_PRIVATE,
+               "one enumeration");
+
+struct sharded {
+    struct cluster cluster;
+    enum sharded_mode mode;
+    uint32_t linger_ms;
+    uint64_t telling; /* workers that are telling everything: nothing is given up meanwhile */
+    bool ask;         /* the workers for everything, as soon as the ring has room */
+    bool refused;     /* rooms, for want of places */
+    uint64_t ask_again_at_ms;
+};
+
+static struct slice text_of_channel(struct bridge *b, char text[CHANNEL_BYTES_MAX],
+                                    struct slice nsp, struct slice last)
+{
+    struct msgpack_sink sink = msgpack_sink_of(text, CHANNEL_BYTES_MAX);
+
+    sharded_put_channel(&sink, slice_text(b->config->redis_key), nsp, last);
+    assert(!sink.too_big); /* room for the longest names there are */
+    return msgpack_sink_slice(&sink, 0);
+}
+
+/* --- rooms --- */
+
+static void hold_room(struct bridge *b, struct slice nsp, struct slice room, uint64_t holders)
+{
+    static struct log_rate rate;
+    struct sharded *s = b->sharded;
+    char text[CHANNEL_BYTES_MAX];
+    uint32_t suppressed;
+
+    if (!sharded_room_has_channel(s->mode, room) ||
+        cluster_hold(&s->cluster, text_of_channel(b, text, nsp, room), holders))
+        return;
+    s->refused = true;
+    s->ask_again_at_ms = b->now_ms + ASK_AGAIN_MS;
+    count_add(b->row, COUNT_REDIS_ROOMS_UNHEARD, 1);
+    if (log_allow(&rate, b->now_ms, 6, &suppressed))
+        log_error("redis_rooms_full", "limit=%u key=%s suppressed=%u", BRIDGE_ROOMS_MAX,
+                  "redis_subscription_mode", suppressed);
+}
+
+static void sharded_on_rooms(struct bridge *b, const struct record_view *news)
+{
+    struct sharded *s = b->sharded;
+    uint8_t opcode;
+    struct slice part = record_part(news, 0, &opcode);
+    uint64_t worker = 1ull << news->header->slot;
+    char text[CHANNEL_BYTES_MAX];
+    enum room_news_op op;
+    struct slice name;
+    uint32_t at = 0;
+
+    while (room_news_next(part, &at, &op, &name)) {
+        switch (op) {
+        case NEWS_COME: hold_room(b, news->nsp, name, worker); break;
+        case NEWS_GONE:
+            cluster_release(&s->cluster, text_of_channel(b, text, news->nsp, name), worker,
+                            s->linger_ms);
+            break;
+        case NEWS_BEGIN:
+            s->telling |= worker;
+            cluster_release_all(&s->cluster, worker, s->linger_ms);
+            break;
+        case NEWS_WHOLE: s->telling &= ~worker; break;
+        }
+    }
+}
+
+static void sharded_on_worker_gone(struct bridge *b, uint32_t slot)
+{
+    if (slot >= PEAL_WORKERS_MAX)
+        return;
+    b->sharded->telling &= ~(1ull << slot);
+    cluster_release_all(&b->sharded->cluster, 1ull << slot, b->sharded->linger_ms);
+}
+
+/* Rooms of clients that may come back, which no worker knows of: for a bridge that begins. Held, and let go at once, they stay for as long as others. */
+static void hold_detached(struct bridge *b)
+{
+    struct sharded *s = b->sharded;
+    uint32_t n = b->region.header->n_workers * b->region.header->sessions_per_slot;
+    char text[CHANNEL_BYTES_MAX];
+    struct slice rooms, name;
+    uint64_t since;
+
+    if (b->region.recovery == NULL || s->mode == SHARDED_STATIC)
+        return;
+    for (uint32_t i = 0; i < n; i++) {
+        static uint8_t bytes[RECOVERY_ROOMS_BYTES_MAX];
+        struct namespace_copy nsp;
+        uint32_t at = 0;
+
+        if (!recoverable_peek(&b->region, i, bytes, &rooms) ||
+            !namespace_copy(&b->region, session_nsp(&b->region, i), &nsp) ||
+            nsp.life != b->region.recovery[i].nsp_life)
+            continue;
+        while (recoverable_next_room(rooms, &at, &name, &since)) {
+            struct slice in = slice_of(nsp.name, nsp.n_bytes);
+
+            hold_room(b, in, name, 1ull << PEAL_SLOT_ADMIN);
+            cluster_release(&s->cluster, text_of_channel(b, text, in, name), 1ull << PEAL_SLOT_ADMIN,
+                            s->linger_ms);
+        }
+    }
+}
+
+static void ask_workers(struct bridge *b)
+{
+    struct sharded *s = b->sharded;
+    struct record_spec spec = { .nsp = slice_of("/", 1) };
+
+    if (b->lapped) {
+        b->lapped = false;
+        s->ask = s->mode != SHARDED_STATIC;
+    }
+    if (s->refused && b->now_ms >= s->ask_again_at_ms &&
+        s->cluster.channels.n_used < BRIDGE_ROOMS_MAX / 10 * 9) {
+        s->refused = false;
+        s->ask = true;
+    }
+    if (!s->ask || b->n_pending > 0)
+        return;
+    s->ask = false;
+    spec.header.kind = RECORD_FETCH;
+    spec.header.detail = FETCH_ROOM_NEWS;
+    spec.header.targets = (1ull << b->region.header->n_workers) - 1;
+    bridge_append(b, &spec);
+}
+
+/* --- connections --- */
+
+static bool sharded_open(struct bridge *b)
+{
+    struct sharded *s = calloc(1, sizeof *s);
+
+    if (s == NULL ||
+        !cluster_init(&s->cluster, &b->config->redis, b->row, b->region.header->hash_key)) {
+        free(s);
+        return false;
+    }
+    b->sharded = s;
+    s->mode = (enum sharded_mode)b->config->redis_subscription_mode;
+    s->linger_ms = b->config->recovery_ms + LINGER_MS;
+    s->ask = s->mode != SHARDED_STATIC;
+    s->cluster.now_ms = b->now_ms;
+    hold_detached(b);
+    return true;
+}
+
+static void sharded_close(struct bridge *b)
+{
+    cluster_close(&b->sharded->cluster);
+    free(b->sharded);
+}
+
+static uint32_t sharded_fds(struct bridge *b, struct pollfd *fds)
+{
+    return cluster_fds(&b->sharded->cluster, fds, b->n_pending == 0);
+}
+
+static uint32_t sharded_wait_ms(struct bridge *b)
+{
+    return cluster_wait_ms(&b->sharded->cluster, b->now_ms);
+}
+
+/* Of the namespaces that the message names, the one on whose channel it came. */
+static const struct bridge_namespace *namespace_of(struct bridge *b, struct slice nsp,
+                                                   struct slice channel)
+{
+    char text[CHANNEL_BYTES_MAX];
+    struct slice own;
+
+    for (uint32_t i = 0; i < b->n_namespaces; i++) {
+        if (!slice_equal(bridge_nsp(&b->namespaces[i]), nsp))
+            continue;
+        own = text_of_channel(b, text, nsp, (struct slice){ NULL, 0 });
+        return channel.n_bytes >= own.n_bytes &&
+                       slice_equal(slice_of(channel.bytes, own.n_bytes), own)
+                   ? &b->namespaces[i]
+                   : NULL;
+    }
+    return NULL;
+}
+
+static bool on_message(void *context, struct slice channel, struct slice payload)
+{
+    static struct sharded_message message;
+    const struct adapter_request *r = &message.request;
+    const struct bridge_namespace *n;
+    struct bridge *b = context;
+    enum adapter_result result;
+    struct msgpack_sink sink;
+
+    count_add(b->row, COUNT_REDIS_RECEIVED, 1);
+    if (!bridge_decode_sink(b, payload, &sink))
+        return true;
+    result = sharded_read(payload, &sink, &message);
+    if (result != ADAPTER_OK) {
+        bridge_undecodable(b, result);
+        return true;
+    }
+    n = namespace_of(b, message.nsp, channel);
+    if (n == NULL || slice_equal(r->uid, bridge_uid(b)) || message.is_answer)
+        return true; /* of a namespace that there is not here, our own, or an answer to nothing */
+    if (r->type == ADAPTER_BROADCAST && r->request_id.bytes == NULL)
+        inbound_event(b, n, &r->opts, &r->data, r->has_id ? r->id : -1);
+    else
+        inbound_act(b, n, r);
+    return b->n_pending == 0; /* the ring is full: what follows stays in Redis' hands, in order */
+}
+
+static void on_counted(void *context, uint64_t id, uint32_t n)
+{
+    (void)context;
+    (void)id;
+    (void)n;
+}
+
+static void sharded_turn(struct bridge *b, const struct pollfd *fds)
+{
+    struct sharded *s = b->sharded;
+    struct cluster_events events = { on_message, on_counted, b };
+
+    cluster_turn(&s->cluster, fds, b->n_pending == 0, b->now_ms, &events);
+    ask_workers(b);
+    if (s->telling == 0)
+        cluster_expire(&s->cluster);
+}
+
+static void sharded_flush(struct bridge *b)
+{
+    cluster_flush(&b->sharded->cluster, b->now_ms);
+}
+
+static bool sharded_unsent(struct bridge *b)
+{
+    return cluster_unsent(&b->sharded->cluster);
+}
+
+static bool sharded_is_up(struct bridge *b)
+{
+    char text[CHANNEL_BYTES_MAX];
+
+    if (!cluster_is_up(&b->sharded->cluster))
+        return false;
+    for (uint32_t i = 0; i < b->n_namespaces; i++) {
+        struct slice nsp = bridge_nsp(&b->namespaces[i]);
+
+        if (!cluster_has(&b->sharded->cluster,
+                         text_of_channel(b, text, nsp, (struct slice){ NULL, 0 })) ||
+            !cluster_has(&b->sharded->cluster, text_of_channel(b, text, nsp, bridge_uid(b))))
+            return false;
+    }
+    return true;
+}
+
+static void sharded_enter(struct bridge *b, struct bridge_namespace *n)
+{
+    char text[CHANNEL_BYTES_MAX];
+    uint64_t self = 1ull << PEAL_SLOT_BRIDGE;
+
+    n->subscribed =
+        cluster_hold(&b->sharded->cluster,
+                     text_of_channel(b, text, bridge_nsp(n), (struct slice){ NULL, 0 }), self) &&
+        cluster_hold(&b->sharded->cluster, text_of_channel(b, text, bridge_nsp(n), bridge_uid(b)),
+                     self);
+    if (!n->subscribed)
+        log_error("out_of_memory", "what=%s", "channels of a namespace");
+}
+
+/* At once: peers count us by it. */
+static void sharded_leave(struct bridge *b, struct bridge_namespace *n)
+{
+    char text[CHANNEL_BYTES_MAX];
+    uint64_t self = 1ull << PEAL_SLOT_BRIDGE;
+
+    cluster_release(&b->sharded->cluster,
+                    text_of_channel(b, text, bridge_nsp(n), (struct slice){ NULL, 0 }), self, 0);
+    cluster_release(&b->sharded->cluster, text_of_channel(b, text, bridge_nsp(n), bridge_uid(b)),
+                    self, 0);
+}
+
+/* --- what is said --- */
+
+static struct sharded_head head_of(struct bridge *b, const struct bridge_asker *asker)
+{
+    return (struct sharded_head){ bridge_uid(b), asker_nsp(asker), asker_request_id(asker) };
+}
+
+static bool sharded_publish(struct bridge *b, struct slice channel, struct slice payload)
+{
+    return cluster_publish(&b->sharded->cluster, channel, payload);
+}
+
+static void put_channel(struct bridge *b, struct msgpack_sink *sink, struct slice nsp,
+                        const struct adapter_opts *opts)
+{
+    bool own = opts->n_rooms == 1 && sharded_room_has_channel(b->sharded->mode, opts->rooms[0]);
+
+    sharded_put_channel(sink, slice_text(b->config->redis_key), nsp,
+                        own ? opts->rooms[0] : (struct slice){ NULL, 0 });
+}
+
+static enum adapter_result put_broadcast(struct bridge *b, struct msgpack_sink *sink,
+                                         struct msgpack_sink *scratch, struct slice nsp,
+                                         const struct adapter_opts *opts,
+                                         const struct msgpack_text *event)
+{
+    struct sharded_head head = { bridge_uid(b), nsp, { NULL, 0 } };
+
+    return sharded_put_broadcast(sink, scratch, &head, opts, event);
+}
+
+static void put_answer_channel(struct bridge *b, struct msgpack_sink *sink,
+                               const struct bridge_asker *asker)
+{
+    sharded_put_channel(sink, slice_text(b->config->redis_key), asker_nsp(asker), asker_uid(asker));
+}
+
+static bool put_list(struct bridge *b, struct msgpack_sink *sink, const struct bridge_asker *asker,
+                     enum adapter_type type, struct slice entries)
+{
+    struct sharded_head head = head_of(b, asker);
+
+    (void)type; /* only sockets are ever asked for */
+    sharded_put_sockets(sink, &head, entries);
+    return !sink->too_big;
+}
+
+static void put_count(struct bridge *b, struct msgpack_sink *sink, const struct bridge_asker *asker,
+                      uint32_t n_clients)
+{
+    struct sharded_head head = head_of(b, asker);
+
+    sharded_put_client_count(sink, &head, n_clients);
+}
+
+static enum adapter_result put_ack(struct bridge *b, struct msgpack_sink *sink,
+                                   struct msgpack_sink *scratch, const struct bridge_asker *asker,
+                                   const struct msgpack_text *value)
+{
+    struct sharded_head head = head_of(b, asker);
+
+    return sharded_put_client_ack(sink, scratch, &head, value);
+}
+
+static void put_emit_answer(struct bridge *b, struct msgpack_sink *sink,
+                            const struct bridge_asker *asker, struct slice json)
+{
+    struct msgpack_sink scratch = msgpack_sink_of(NULL, 0); /* JSON needs none */
+    struct sharded_head head = head_of(b, asker);
+    struct msgpack_text value;
+
+    value.json = json;
+    value.n_attachments = 0;
+    if (sharded_put_emit_answer(sink, &scratch, &head, &value) != ADAPTER_OK)
+        sink->too_big = true;
+}
+
+const struct wire wire_sharded = {
+    .open = sharded_open,
+    .close = sharded_close,
+    .fds = sharded_fds,
+    .wait_ms = sharded_wait_ms,
+    .turn = sharded_turn,
+    .flush = sharded_flush,
+    .unsent = sharded_unsent,
+    .is_up = sharded_is_up,
+    .enter = sharded_enter,
+    .leave = sharded_leave,
+    .on_rooms = sharded_on_rooms,
+    .on_worker_gone = sharded_on_worker_gone,
+    .publish = sharded_publish,
+    .put_channel = put_channel,
+    .put_broadcast = put_broadcast,
+    .put_answer_channel = put_answer_channel,
+    .put_list = put_list,
+    .put_count = put_count,
+    .put_ack = put_ack,
+    .put_emit_answer = put_emit_answer,
+};
