@@ -25,6 +25,7 @@
 #define RECORDS_PER_TURN   256
 #define FULL_RETRY_MS      2
 #define LIFE_LOST_FLUSH_MS 1000
+#define SUBSCRIPTIONS_EACH 4 /* of a namespace: one pattern, three channels */
 
 char *bridge_room(struct bridge_buffer *b, uint64_t n_bytes)
 {
@@ -103,24 +104,33 @@ static void put_pattern(struct msgpack_sink *sink, struct slice key, struct slic
     msgpack_put_text(sink, "#*");
 }
 
-/* (P)SUBSCRIBE and back: one pattern for broadcasts and exactly one subscription to the request channel, which is what peers count us by. */
+/* (P)SUBSCRIBE and back: one pattern for broadcasts, exactly one subscription to the request channel, which is what peers count us by, and the two on which
+ * our own requests are answered. */
 static bool say(struct bridge *b, const struct bridge_namespace *n, const char *to_pattern,
                 const char *to_channel)
 {
     char text[4 * (CONFIG_TEXT_MAX + NAME_BYTES_MAX)];
     struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
     struct slice key = slice_text(b->config->redis_key);
-    struct slice words[2] = { slice_text(to_pattern), { NULL, 0 } };
-    bool asked;
+    struct slice words[4] = { slice_text(to_pattern), { NULL, 0 } };
+    uint32_t at[3];
 
     put_pattern(&sink, key, bridge_nsp(n));
     words[1] = msgpack_sink_slice(&sink, 0);
-    asked = !sink.too_big && link_command(&b->in, 2, words);
+    if (sink.too_big || !link_command(&b->in, 2, words))
+        return false;
     sink = msgpack_sink_of(text, sizeof text);
     adapter_put_request_channel(&sink, key, bridge_nsp(n));
+    at[0] = sink.n_bytes;
+    adapter_put_response_channel(&sink, key, bridge_nsp(n), (struct slice){ NULL, 0 });
+    at[1] = sink.n_bytes;
+    adapter_put_response_channel(&sink, key, bridge_nsp(n), bridge_uid(b));
+    at[2] = sink.n_bytes;
     words[0] = slice_text(to_channel);
-    words[1] = msgpack_sink_slice(&sink, 0);
-    return asked && !sink.too_big && link_command(&b->in, 2, words);
+    words[1] = slice_of(text, at[0]);
+    words[2] = slice_of(text + at[0], at[1] - at[0]);
+    words[3] = slice_of(text + at[1], at[2] - at[1]);
+    return !sink.too_big && link_command(&b->in, 4, words);
 }
 
 static void pubsub_enter(struct bridge *b, struct bridge_namespace *n)
@@ -128,7 +138,8 @@ static void pubsub_enter(struct bridge *b, struct bridge_namespace *n)
     if (n->subscribed || b->in.state != LINK_UP)
         return;
     n->subscribed = say(b, n, "PSUBSCRIBE", "SUBSCRIBE");
-    b->n_subscriptions += 2;
+    b->n_subscriptions += SUBSCRIPTIONS_EACH;
+    b->subscribed_at_ms = b->now_ms;
 }
 
 static void pubsub_leave(struct bridge *b, struct bridge_namespace *n)
@@ -182,6 +193,7 @@ static void on_subscriber_up(struct bridge *b)
 {
     b->n_confirmed = 0;
     b->n_subscriptions = 0;
+    b->ready = false;
     for (uint32_t i = 0; i < b->n_namespaces; i++) {
         b->namespaces[i].subscribed = false;
         pubsub_enter(b, &b->namespaces[i]);
@@ -213,19 +225,41 @@ static void on_broadcast(struct bridge *b, struct slice pattern, struct slice ch
     }
 }
 
-static void on_request(struct bridge *b, struct slice channel, struct slice payload)
+enum channel_kind { CHANNEL_OTHER = 0, CHANNEL_REQUEST, CHANNEL_RESPONSE };
+
+/* What a channel of ours is for, and of which namespace. */
+static enum channel_kind channel_kind(const struct bridge *b, struct slice channel,
+                                      const struct bridge_namespace **n)
 {
     char text[2 * CONFIG_TEXT_MAX + NAME_BYTES_MAX];
+    struct slice key = slice_text(b->config->redis_key);
 
     for (uint32_t i = 0; i < b->n_namespaces; i++) {
         struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
 
-        adapter_put_request_channel(&sink, slice_text(b->config->redis_key),
-                                    bridge_nsp(&b->namespaces[i]));
-        if (slice_equal(channel, msgpack_sink_slice(&sink, 0))) {
-            inbound_request(b, &b->namespaces[i], payload);
-            return;
+        *n = &b->namespaces[i];
+        adapter_put_request_channel(&sink, key, bridge_nsp(*n));
+        if (slice_equal(channel, msgpack_sink_slice(&sink, 0)))
+            return CHANNEL_REQUEST;
+        for (uint32_t own = 0; own < 2; own++) {
+            sink = msgpack_sink_of(text, sizeof text);
+            adapter_put_response_channel(&sink, key, bridge_nsp(*n),
+                                         own == 0 ? (struct slice){ NULL, 0 } : bridge_uid(b));
+            if (slice_equal(channel, msgpack_sink_slice(&sink, 0)))
+                return CHANNEL_RESPONSE;
         }
+    }
+    return CHANNEL_OTHER;
+}
+
+static void on_message(struct bridge *b, struct slice channel, struct slice payload)
+{
+    const struct bridge_namespace *n;
+
+    switch (channel_kind(b, channel, &n)) {
+    case CHANNEL_REQUEST: inbound_request(b, n, payload); break;
+    case CHANNEL_RESPONSE: ask_answered(b, payload); break;
+    case CHANNEL_OTHER: break;
     }
 }
 
@@ -246,7 +280,7 @@ static bool on_subscriber_reply(void *context, struct redisReply *reply)
                      reply_text(reply->element[3]));
     } else if (slice_is(kind, "message") && reply->elements == 3) {
         count_add(b->row, COUNT_REDIS_RECEIVED, 1);
-        on_request(b, reply_text(reply->element[1]), reply_text(reply->element[2]));
+        on_message(b, reply_text(reply->element[1]), reply_text(reply->element[2]));
     } else if (slice_is(kind, "psubscribe") || slice_is(kind, "subscribe")) {
         b->n_confirmed++;
     }
@@ -256,10 +290,16 @@ static bool on_subscriber_reply(void *context, struct redisReply *reply)
 static bool on_publisher_reply(void *context, struct redisReply *reply)
 {
     struct bridge *b = context;
+    const struct bridge_namespace *n;
 
     if (reply->type == REDIS_REPLY_ERROR)
         log_error("redis_error", "link=%s error=%s", b->out.name, reply->str);
-    return true;
+    /* the only answer that is a list: of PUBSUB NUMSUB */
+    if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 &&
+        reply->element[1]->type == REDIS_REPLY_INTEGER &&
+        channel_kind(b, reply_text(reply->element[0]), &n) == CHANNEL_REQUEST)
+        ask_counted(b, n, (uint64_t)reply->element[1]->integer);
+    return b->n_pending == 0;
 }
 
 static bool pubsub_open(struct bridge *b)
@@ -278,9 +318,10 @@ static void pubsub_close(struct bridge *b)
 static uint32_t pubsub_fds(struct bridge *b, struct pollfd *fds)
 {
     short in = link_events(&b->in);
+    short out = link_events(&b->out);
 
     fds[0] = (struct pollfd){ b->in.fd, (short)(b->n_pending > 0 ? in & ~POLLIN : in), 0 };
-    fds[1] = (struct pollfd){ b->out.fd, link_events(&b->out), 0 };
+    fds[1] = (struct pollfd){ b->out.fd, (short)(b->n_pending > 0 ? out & ~POLLIN : out), 0 };
     return 2;
 }
 
@@ -303,7 +344,11 @@ static void pubsub_turn(struct bridge *b, const struct pollfd *fds)
                            on_subscriber_reply, b))
             on_subscriber_up(b);
     }
-    (void)link_on_events(&b->out, fds[1].revents, true, b->now_ms, on_publisher_reply, b);
+    if (b->n_pending == 0)
+        link_replies(&b->out, b->now_ms, on_publisher_reply, b);
+    (void)link_on_events(&b->out, fds[1].revents, b->n_pending == 0, b->now_ms, on_publisher_reply,
+                         b);
+    b->ready = b->in.state == LINK_UP && (b->ready || b->n_confirmed >= b->n_subscriptions);
 }
 
 static void pubsub_flush(struct bridge *b)
@@ -319,8 +364,46 @@ static bool pubsub_unsent(struct bridge *b)
 
 static bool pubsub_is_up(struct bridge *b)
 {
-    return b->in.state == LINK_UP && b->out.state == LINK_UP &&
-           b->n_confirmed >= b->n_subscriptions;
+    return b->ready && b->out.state == LINK_UP;
+}
+
+static bool pubsub_is_connected(struct bridge *b)
+{
+    return b->in.state == LINK_UP && b->out.state == LINK_UP;
+}
+
+static bool pubsub_is_subscribed(struct bridge *b)
+{
+    return b->n_confirmed >= b->n_subscriptions;
+}
+
+static bool pubsub_ask_count(struct bridge *b, const struct bridge_namespace *n)
+{
+    char text[2 * CONFIG_TEXT_MAX + NAME_BYTES_MAX];
+    struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
+    struct slice words[3] = { slice_text("PUBSUB"), slice_text("NUMSUB"), { NULL, 0 } };
+
+    adapter_put_request_channel(&sink, slice_text(b->config->redis_key), bridge_nsp(n));
+    words[2] = msgpack_sink_slice(&sink, 0);
+    return !sink.too_big && link_command(&b->out, 3, words);
+}
+
+static void pubsub_put_request_channel(struct bridge *b, struct msgpack_sink *sink,
+                                       struct slice nsp)
+{
+    adapter_put_request_channel(sink, slice_text(b->config->redis_key), nsp);
+}
+
+static enum adapter_result pubsub_put_server_emit(struct bridge *b, struct msgpack_sink *sink,
+                                                  struct msgpack_sink *scratch, struct slice nsp,
+                                                  struct slice request_id,
+                                                  const struct msgpack_text *event)
+{
+    (void)nsp;
+    if (event->n_attachments > 0)
+        return adapter_put_server_emit_binary(sink, scratch, bridge_uid(b), request_id, event);
+    adapter_put_server_emit(sink, bridge_uid(b), request_id, event->json);
+    return sink->too_big ? ADAPTER_TOO_BIG : ADAPTER_OK;
 }
 
 /* The pattern hears every room. */
@@ -388,11 +471,16 @@ static enum adapter_result pubsub_put_ack(struct bridge *b, struct msgpack_sink 
     return adapter_put_client_ack(sink, scratch, asker_request_id(asker), value);
 }
 
-static void pubsub_put_emit_answer(struct bridge *b, struct msgpack_sink *sink,
-                                   const struct bridge_asker *asker, struct slice json)
+static enum adapter_result pubsub_put_emit_answer(struct bridge *b, struct msgpack_sink *sink,
+                                                  struct msgpack_sink *scratch,
+                                                  const struct bridge_asker *asker,
+                                                  const struct msgpack_text *value)
 {
     (void)b;
-    adapter_put_emit_answer(sink, asker_request_id(asker), json);
+    if (value->n_attachments > 0)
+        return adapter_put_emit_answer_binary(sink, scratch, asker_request_id(asker), value);
+    adapter_put_emit_answer(sink, asker_request_id(asker), value->json);
+    return sink->too_big ? ADAPTER_TOO_BIG : ADAPTER_OK;
 }
 
 const struct wire wire_pubsub = {
@@ -403,6 +491,8 @@ const struct wire wire_pubsub = {
     .turn = pubsub_turn,
     .flush = pubsub_flush,
     .unsent = pubsub_unsent,
+    .is_connected = pubsub_is_connected,
+    .is_subscribed = pubsub_is_subscribed,
     .is_up = pubsub_is_up,
     .enter = pubsub_enter,
     .leave = pubsub_leave,
@@ -411,6 +501,9 @@ const struct wire wire_pubsub = {
     .publish = pubsub_publish,
     .put_channel = pubsub_put_channel,
     .put_broadcast = pubsub_put_broadcast,
+    .ask_count = pubsub_ask_count,
+    .put_request_channel = pubsub_put_request_channel,
+    .put_server_emit = pubsub_put_server_emit,
     .put_answer_channel = pubsub_put_answer_channel,
     .put_list = pubsub_put_list,
     .put_count = pubsub_put_count,
@@ -500,15 +593,24 @@ static void on_record(struct bridge *b, const struct record_view *view)
         b->wire->on_worker_gone(b, header->detail);
         break;
     case RECORD_ROOM_NEWS: b->wire->on_rooms(b, view); break;
+    case RECORD_SERVER_EMIT:
+        if (for_us)
+            ask_server_emit(b, view);
+        break;
     case RECORD_JOIN:
     case RECORD_LEAVE:
     case RECORD_DISCONNECT:
     case RECORD_FETCH:
-    case RECORD_SERVER_EMIT:
     case RECORD_NAMESPACE: /* it has woken us, which was all (follow_namespaces) */
     case RECORD_VOID:
     case RECORD_KINDS: break;
     }
+}
+
+/* Is it for us to ask the cluster? */
+static bool is_question(const struct record_header *header)
+{
+    return header->kind == RECORD_SERVER_EMIT && (header->targets >> PEAL_SLOT_BRIDGE & 1) != 0;
 }
 
 /* Takes in what is there, up to a budget; whether something is left shows when it parks. */
@@ -534,6 +636,9 @@ static void walk(struct bridge *b)
             shm_store_u64(&b->slot->cursor, b->at);
             continue;
         }
+        if (is_question((const struct record_header *)(const void *)b->record.bytes) &&
+            ask_must_wait(b))
+            return; /* and what is behind it waits, too: one order */
         b->at += (n_bytes + RING_UNIT_BYTES - 1) / RING_UNIT_BYTES;
         shm_store_release_u64(&b->slot->cursor, b->at); /* before it is published: at most once */
         if (record_view(&view, (const uint8_t *)b->record.bytes, n_bytes))
@@ -591,7 +696,7 @@ static bool open_bridge(struct bridge *b, const struct child *child)
     b->now_ms = clock_ms();
     b->wire = b->config->redis_sharded ? &wire_sharded : &wire_pubsub;
     make_uid(b);
-    if (bridge_room(&b->record, 65536) == NULL || !b->wire->open(b))
+    if (bridge_room(&b->record, 65536) == NULL || !ask_open(b) || !b->wire->open(b))
         return false;
     follow_namespaces(b);
     shm_store_release_u64(&b->slot->ready_generation, child->generation);
@@ -619,6 +724,8 @@ static void turn(struct bridge *b, int signal_fd)
     uint32_t wait = b->wire->wait_ms(b);
     uint64_t rung;
 
+    if (wait > ask_rest_ms(b))
+        wait = ask_rest_ms(b);
     if (b->n_pending > 0 && wait > FULL_RETRY_MS)
         wait = FULL_RETRY_MS;
     if (wait > 0 && !ring_park(&b->ring, b->at))
@@ -639,6 +746,7 @@ static void turn(struct bridge *b, int signal_fd)
     follow_namespaces(b);
     walk(b);
     query_expire(b);
+    ask_expire(b);
     ring_bells(&b->ring);
     b->wire->flush(b);
     shm_store_u64(&b->slot->redis_up, b->wire->is_up(b));
@@ -667,6 +775,7 @@ int bridge_main(const struct child *child)
     }
     for (uint32_t i = 0; i < BRIDGE_QUERIES_MAX; i++)
         free(b->queries[i].answer);
+    ask_close(b);
     free(b->payload.bytes);
     free(b->message.bytes);
     free(b->scratch.bytes);

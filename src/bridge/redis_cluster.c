@@ -449,12 +449,13 @@ static bool on_answer(void *context, struct redisReply *reply)
     case FLIGHT_COUNT:
         if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 &&
             reply->element[1]->type == REDIS_REPLY_INTEGER)
-            t->events->counted(t->events->context, id, (uint32_t)reply->element[1]->integer);
+            c->paused =
+                !t->events->counted(t->events->context, id, (uint32_t)reply->element[1]->integer);
         break;
     }
     if (n->used && n->flights.n_items > 0) /* the node may have gone with the new map */
         backlog_pop(&n->flights);
-    return n->used;
+    return n->used && !c->paused;
 }
 
 /* --- subscriptions --- */
@@ -640,13 +641,13 @@ static bool on_push(void *context, struct redisReply *reply)
         return true;
     kind = text_of(reply->element[0]);
     if (slice_is(kind, "smessage") && reply->elements == 3)
-        return t->events->message(t->events->context, text_of(reply->element[1]),
-                                  text_of(reply->element[2]));
-    if (slice_is(kind, "ssubscribe"))
+        t->cluster->paused = !t->events->message(
+            t->events->context, text_of(reply->element[1]), text_of(reply->element[2]));
+    else if (slice_is(kind, "ssubscribe"))
         on_subscription(t->cluster, t->node, text_of(reply->element[1]), true);
     else if (slice_is(kind, "sunsubscribe"))
         on_subscription(t->cluster, t->node, text_of(reply->element[1]), false);
-    return true;
+    return !t->cluster->paused;
 }
 
 /* --- the loop --- */
@@ -657,10 +658,12 @@ uint32_t cluster_fds(const struct cluster *c, struct pollfd *fds, bool read)
         const struct cluster_node *n = &c->nodes[i];
         short in = n->used ? link_events(&n->in) : 0;
 
+        short out = n->used ? link_events(&n->out) : 0;
+
         fds[2 * i] = (struct pollfd){ n->used ? n->in.fd : -1,
                                       (short)(read ? in : in & ~POLLIN), 0 };
-        fds[2 * i + 1] =
-            (struct pollfd){ n->used ? n->out.fd : -1, n->used ? link_events(&n->out) : 0, 0 };
+        fds[2 * i + 1] = (struct pollfd){ n->used ? n->out.fd : -1,
+                                          (short)(read ? out : out & ~POLLIN), 0 };
     }
     return CLUSTER_FDS_MAX;
 }
@@ -698,19 +701,26 @@ static void on_publisher_gone(struct cluster *c, struct cluster_node *n)
     refresh_soon(c);
 }
 
+/* Takes what is left from a turn that was paused, and what has come. True: it came up just now. */
+static bool read_link(struct cluster *c, struct link *l, short events, link_on_reply on_reply,
+                      struct turn *t)
+{
+    if (!c->paused)
+        link_replies(l, c->now_ms, on_reply, t);
+    return link_on_events(l, events, !c->paused, c->now_ms, on_reply, t);
+}
+
 static void node_turn(struct cluster *c, struct cluster_node *n, short in_events, short out_events,
-                      bool read, const struct cluster_events *events)
+                      const struct cluster_events *events)
 {
     struct turn t = { c, n, events };
 
     link_tick(&n->in, c->now_ms);
     link_tick(&n->out, c->now_ms);
-    (void)link_on_events(&n->out, out_events, true, c->now_ms, on_answer, &t);
+    (void)read_link(c, &n->out, out_events, on_answer, &t);
     if (!n->used)
         return; /* the answer was a map without it */
-    if (read)
-        link_replies(&n->in, c->now_ms, on_push, &t); /* what was left when there was no room */
-    if (link_on_events(&n->in, in_events, read, c->now_ms, on_push, &t))
+    if (read_link(c, &n->in, in_events, on_push, &t))
         n->epoch++;
     if (n->in_up != (n->in.state == LINK_UP)) {
         n->in_up = !n->in_up;
@@ -730,6 +740,7 @@ void cluster_turn(struct cluster *c, const struct pollfd *fds, bool read, uint64
                   const struct cluster_events *events)
 {
     c->now_ms = now_ms;
+    c->paused = !read;
     for (uint32_t i = 0; i < REDIS_MASTERS_MAX; i++) {
         struct cluster_node *n = &c->nodes[i];
         /* a node that has come since has other descriptors than those that were polled for */
@@ -737,7 +748,7 @@ void cluster_turn(struct cluster *c, const struct pollfd *fds, bool read, uint64
         short out = fds[2 * i + 1].fd == n->out.fd ? fds[2 * i + 1].revents : 0;
 
         if (n->used)
-            node_turn(c, n, in, out, read, events);
+            node_turn(c, n, in, out, events);
     }
     ask_for_map(c);
     send_waiting(c);

@@ -44,6 +44,7 @@ struct cluster {
     struct backlog waiting;             /* messages that cannot be sent yet */
     uint32_t n_waiting_of[REDIS_SLOTS];
     bool try_waiting;
+    bool paused; /* no more is taken from Redis in this turn */
     uint32_t sweep_at; /* channels are looked at from here on, for whether they are subscribed where they must be */
     uint32_t sweep_left;
     uint64_t sweep_again_at_ms; /* 0: no need */
@@ -53,8 +54,8 @@ struct cluster {
 struct cluster_events {
     /* A message of a channel. False: no more for now. */
     bool (*message)(void *context, struct slice channel, struct slice payload);
-    /* An answer to cluster_count. */
-    void (*counted)(void *context, uint64_t id, uint32_t n);
+    /* An answer to cluster_count. False: no more of anything for now. */
+    bool (*counted)(void *context, uint64_t id, uint32_t n);
     void *context;
 };
 

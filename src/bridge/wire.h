@@ -18,7 +18,9 @@ struct wire {
     void (*turn)(struct bridge *b, const struct pollfd *fds); /* after poll: connects, reads, acts on what came */
     void (*flush)(struct bridge *b);
     bool (*unsent)(struct bridge *b); /* something is still to be written */
-    bool (*is_up)(struct bridge *b);  /* connected, and all subscriptions of namespaces confirmed */
+    bool (*is_connected)(struct bridge *b);
+    bool (*is_subscribed)(struct bridge *b); /* connected, and all subscriptions of namespaces confirmed */
+    bool (*is_up)(struct bridge *b); /* the same; a namespace that has just come does not count */
 
     /* --- subscriptions --- */
     void (*enter)(struct bridge *b, struct bridge_namespace *n); /* may be called again */
@@ -35,6 +37,14 @@ struct wire {
                                          const struct adapter_opts *opts,
                                          const struct msgpack_text *event);
 
+    /* --- questions of our own --- */
+    bool (*ask_count)(struct bridge *b, const struct bridge_namespace *n); /* ask_counted tells; false: not now */
+    void (*put_request_channel)(struct bridge *b, struct msgpack_sink *sink, struct slice nsp);
+    enum adapter_result (*put_server_emit)(struct bridge *b, struct msgpack_sink *sink,
+                                           struct msgpack_sink *scratch, struct slice nsp,
+                                           struct slice request_id,
+                                           const struct msgpack_text *event);
+
     /* --- answers to a peer's question --- */
     void (*put_answer_channel)(struct bridge *b, struct msgpack_sink *sink,
                                const struct bridge_asker *asker);
@@ -46,8 +56,10 @@ struct wire {
     enum adapter_result (*put_ack)(struct bridge *b, struct msgpack_sink *sink,
                                    struct msgpack_sink *scratch, const struct bridge_asker *asker,
                                    const struct msgpack_text *value);
-    void (*put_emit_answer)(struct bridge *b, struct msgpack_sink *sink,
-                            const struct bridge_asker *asker, struct slice json);
+    enum adapter_result (*put_emit_answer)(struct bridge *b, struct msgpack_sink *sink,
+                                           struct msgpack_sink *scratch,
+                                           const struct bridge_asker *asker,
+                                           const struct msgpack_text *value);
 };
 
 extern const struct wire wire_pubsub;

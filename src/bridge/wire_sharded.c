@@ -208,6 +208,23 @@ static const struct bridge_namespace *namespace_of(struct bridge *b, struct slic
     return NULL;
 }
 
+/* An answer to a question of ours, in the form in which the classic wire gives it. */
+static void take_answer(struct bridge *b, const struct adapter_request *r)
+{
+    static struct adapter_reply reply;
+
+    reply.request_id = r->request_id;
+    reply.type = r->type == ADAPTER_FETCH ? ADAPTER_TYPES : r->type;
+    reply.list = r->type == ADAPTER_FETCH ? slice_of(r->data.json.bytes + 1, r->data.json.n_bytes - 2)
+                                          : (struct slice){ NULL, 0 };
+    reply.client_count = r->client_count;
+    reply.value.json = r->data.json;
+    reply.value.n_attachments = r->data.n_attachments;
+    memcpy(reply.value.attachments, r->data.attachments,
+           r->data.n_attachments * sizeof r->data.attachments[0]);
+    ask_take(b, &reply);
+}
+
 static bool on_message(void *context, struct slice channel, struct slice payload)
 {
     static struct sharded_message message;
@@ -226,20 +243,29 @@ static bool on_message(void *context, struct slice channel, struct slice payload
         return true;
     }
     n = namespace_of(b, message.nsp, channel);
-    if (n == NULL || slice_equal(r->uid, bridge_uid(b)) || message.is_answer)
-        return true; /* of a namespace that there is not here, our own, or an answer to nothing */
-    if (r->type == ADAPTER_BROADCAST && r->request_id.bytes == NULL)
+    if (n == NULL || slice_equal(r->uid, bridge_uid(b)))
+        return true; /* of a namespace that there is not here, or our own */
+    if (message.is_answer)
+        take_answer(b, r);
+    else if (r->type == ADAPTER_BROADCAST && r->request_id.bytes == NULL)
         inbound_event(b, n, &r->opts, &r->data, r->has_id ? r->id : -1);
     else
         inbound_act(b, n, r);
     return b->n_pending == 0; /* the ring is full: what follows stays in Redis' hands, in order */
 }
 
-static void on_counted(void *context, uint64_t id, uint32_t n)
+/* The namespace with that index. 0: whoever answered has the channel no more (a slot has moved), for we are there ourselves. */
+static bool on_counted(void *context, uint64_t id, uint32_t n_servers)
 {
-    (void)context;
-    (void)id;
-    (void)n;
+    struct bridge *b = context;
+
+    for (uint32_t i = 0; i < b->n_namespaces && n_servers > 0; i++) {
+        if (b->namespaces[i].index != id)
+            continue;
+        ask_counted(b, &b->namespaces[i], n_servers);
+        break;
+    }
+    return b->n_pending == 0;
 }
 
 static void sharded_turn(struct bridge *b, const struct pollfd *fds)
@@ -263,12 +289,15 @@ static bool sharded_unsent(struct bridge *b)
     return cluster_unsent(&b->sharded->cluster);
 }
 
-static bool sharded_is_up(struct bridge *b)
+static bool sharded_is_connected(struct bridge *b)
+{
+    return cluster_is_up(&b->sharded->cluster);
+}
+
+static bool sharded_is_subscribed(struct bridge *b)
 {
     char text[CHANNEL_BYTES_MAX];
 
-    if (!cluster_is_up(&b->sharded->cluster))
-        return false;
     for (uint32_t i = 0; i < b->n_namespaces; i++) {
         struct slice nsp = bridge_nsp(&b->namespaces[i]);
 
@@ -278,6 +307,12 @@ static bool sharded_is_up(struct bridge *b)
             return false;
     }
     return true;
+}
+
+static bool sharded_is_up(struct bridge *b)
+{
+    b->ready = sharded_is_connected(b) && (b->ready || sharded_is_subscribed(b));
+    return b->ready;
 }
 
 static void sharded_enter(struct bridge *b, struct bridge_namespace *n)
@@ -290,11 +325,12 @@ static void sharded_enter(struct bridge *b, struct bridge_namespace *n)
                      text_of_channel(b, text, bridge_nsp(n), (struct slice){ NULL, 0 }), self) &&
         cluster_hold(&b->sharded->cluster, text_of_channel(b, text, bridge_nsp(n), bridge_uid(b)),
                      self);
+    b->subscribed_at_ms = b->now_ms;
     if (!n->subscribed)
         log_error("out_of_memory", "what=%s", "channels of a namespace");
 }
 
-/* At once: peers count us by it. */
+/* At once: peers count us by the channel. */
 static void sharded_leave(struct bridge *b, struct bridge_namespace *n)
 {
     char text[CHANNEL_BYTES_MAX];
@@ -337,6 +373,30 @@ static enum adapter_result put_broadcast(struct bridge *b, struct msgpack_sink *
     return sharded_put_broadcast(sink, scratch, &head, opts, event);
 }
 
+static bool ask_count(struct bridge *b, const struct bridge_namespace *n)
+{
+    char text[CHANNEL_BYTES_MAX];
+
+    return cluster_count(&b->sharded->cluster,
+                         text_of_channel(b, text, bridge_nsp(n), (struct slice){ NULL, 0 }),
+                         n->index);
+}
+
+static void put_request_channel(struct bridge *b, struct msgpack_sink *sink, struct slice nsp)
+{
+    sharded_put_channel(sink, slice_text(b->config->redis_key), nsp, (struct slice){ NULL, 0 });
+}
+
+static enum adapter_result put_server_emit(struct bridge *b, struct msgpack_sink *sink,
+                                           struct msgpack_sink *scratch, struct slice nsp,
+                                           struct slice request_id,
+                                           const struct msgpack_text *event)
+{
+    struct sharded_head head = { bridge_uid(b), nsp, request_id };
+
+    return sharded_put_server_emit(sink, scratch, &head, event);
+}
+
 static void put_answer_channel(struct bridge *b, struct msgpack_sink *sink,
                                const struct bridge_asker *asker)
 {
@@ -370,17 +430,14 @@ static enum adapter_result put_ack(struct bridge *b, struct msgpack_sink *sink,
     return sharded_put_client_ack(sink, scratch, &head, value);
 }
 
-static void put_emit_answer(struct bridge *b, struct msgpack_sink *sink,
-                            const struct bridge_asker *asker, struct slice json)
+static enum adapter_result put_emit_answer(struct bridge *b, struct msgpack_sink *sink,
+                                           struct msgpack_sink *scratch,
+                                           const struct bridge_asker *asker,
+                                           const struct msgpack_text *value)
 {
-    struct msgpack_sink scratch = msgpack_sink_of(NULL, 0); /* JSON needs none */
     struct sharded_head head = head_of(b, asker);
-    struct msgpack_text value;
 
-    value.json = json;
-    value.n_attachments = 0;
-    if (sharded_put_emit_answer(sink, &scratch, &head, &value) != ADAPTER_OK)
-        sink->too_big = true;
+    return sharded_put_emit_answer(sink, scratch, &head, value);
 }
 
 const struct wire wire_sharded = {
@@ -391,6 +448,8 @@ const struct wire wire_sharded = {
     .turn = sharded_turn,
     .flush = sharded_flush,
     .unsent = sharded_unsent,
+    .is_connected = sharded_is_connected,
+    .is_subscribed = sharded_is_subscribed,
     .is_up = sharded_is_up,
     .enter = sharded_enter,
     .leave = sharded_leave,
@@ -399,6 +458,9 @@ const struct wire wire_sharded = {
     .publish = sharded_publish,
     .put_channel = put_channel,
     .put_broadcast = put_broadcast,
+    .ask_count = ask_count,
+    .put_request_channel = put_request_channel,
+    .put_server_emit = put_server_emit,
     .put_answer_channel = put_answer_channel,
     .put_list = put_list,
     .put_count = put_count,

@@ -41,9 +41,9 @@ struct slice adapter_take_string(const struct adapter_field *f, struct msgpack_s
 MUST_USE bool adapter_take_body(const struct adapter_field fields[MEMBERS],
                                 struct msgpack_sink *sink, struct adapter_request *out);
 
-/* The payload as JSON text: as it is if it begins with '{', else from MessagePack, which is put
- * into the sink. */
-MUST_USE enum adapter_result adapter_take_json(struct slice payload, struct msgpack_sink *sink,
-                                               struct msgpack_text *out);
+/* The JSON object that a payload is, in either form, and its attachments. */
+MUST_USE enum adapter_result adapter_take_object(struct slice payload, struct msgpack_sink *sink,
+                                                 struct msgpack_text *whole);
+void adapter_take_attachments(const struct msgpack_text *whole, struct msgpack_text *out);
 
 #endif

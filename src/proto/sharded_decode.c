@@ -104,7 +104,7 @@ MUST_USE enum adapter_result sharded_read(struct slice payload, struct msgpack_s
     memset(r, 0, offsetof(struct adapter_request, data.attachments));
     r->id = -1;
     r->opts.flags.compress = true;
-    result = adapter_take_json(payload, sink, &whole);
+    result = adapter_take_object(payload, sink, &whole);
     if (result != ADAPTER_OK)
         return result;
     adapter_collect(whole.json, names, fields, N_FIELDS);
@@ -117,8 +117,6 @@ MUST_USE enum adapter_result sharded_read(struct slice payload, struct msgpack_s
     out->nsp = adapter_take_string(&fields[NSP], sink);
     if (out->nsp.bytes == NULL || !take_data(type, fields[DATA].value, sink, r))
         return ADAPTER_BAD;
-    r->data.n_attachments = whole.n_attachments;
-    memcpy(r->data.attachments, whole.attachments,
-           whole.n_attachments * sizeof whole.attachments[0]);
+    adapter_take_attachments(&whole, &r->data);
     return sink->too_big ? ADAPTER_TOO_BIG : ADAPTER_OK;
 }
