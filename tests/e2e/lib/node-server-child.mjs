@@ -1,17 +1,25 @@
 // node-server-child.mjs: the other end of node-server.mjs. Ends with its parent.
 import { createServer } from 'node:http';
 import { Server } from 'socket.io';
-import { createAdapter } from '@socket.io/redis-adapter';
+import { createAdapter, createShardedAdapter } from '@socket.io/redis-adapter';
 import { Emitter } from '@socket.io/redis-emitter';
-import { createClient } from 'redis';
+import { createClient, createCluster } from 'redis';
 
 const context = { io: null, emitter: null, pub: null, sub: null, state: {} };
 
-async function start({ redisUrl, options, adapter, port = 0 }) {
+async function start({ redisUrl, rootNodes, options, adapter, port = 0 }) {
   // What is not for Socket.IO would wait for ever.
   const server = createServer((req, res) => res.writeHead(404).end('not found'));
   context.io = new Server(server, options);
-  if (redisUrl) {
+  if (adapter.sharded) {
+    const { sharded, ...rest } = adapter;
+    context.pub = rootNodes ? createCluster({ rootNodes, useReplicas: false }) : createClient({ url: redisUrl });
+    context.sub = context.pub.duplicate();
+    for (const client of [context.pub, context.sub]) client.on('error', (error) => console.error('redis:', error.message));
+    await Promise.all([context.pub.connect(), context.sub.connect()]);
+    context.io.adapter(createShardedAdapter(context.pub, context.sub, rest));
+    context.io.of('/');
+  } else if (redisUrl) {
     context.pub = createClient({ url: redisUrl });
     context.sub = context.pub.duplicate();
     for (const client of [context.pub, context.sub]) client.on('error', (error) => console.error('redis:', error.message));
