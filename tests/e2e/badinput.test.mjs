@@ -1,5 +1,5 @@
 // badinput.test.mjs: what no well-behaved client sends. No crash, no leak, no hang; the close code or status that fits; and others are served as before.
-// @test timeout=120
+// @test parallel timeout=120
 //
 // Meant for the sanitizers' build above all: the harness fails a test when the log holds a report, or when the exit code (which a leak changes) is not 0.
 import assert from 'node:assert/strict';

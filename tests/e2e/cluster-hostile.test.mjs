@@ -1,5 +1,5 @@
 // cluster-hostile.test.mjs: whoever can publish to Redis can publish anything. Peal drops and counts it, and goes on.
-// @test timeout=300
+// @test parallel timeout=300
 import assert from 'node:assert/strict';
 import { redisClient, startPeal, startRedis, test, waitFor } from './lib/index.mjs';
 import { OPEN, logged, subscribed } from './lib/cluster.mjs';

@@ -1,5 +1,5 @@
 // counting.test.mjs: after whatever happened, the counts are the test's own.
-// @test timeout=300
+// @test no-asan timeout=300
 import assert from 'node:assert/strict';
 import { slow, startPeal, test, waitFor } from './lib/index.mjs';
 import { relay, startLoad } from './lib/load.mjs';

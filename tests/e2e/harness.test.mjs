@@ -1,4 +1,4 @@
-// harness.test.mjs: the tests' own tools, without Peal. @test parallel
+// harness.test.mjs: the tests' own tools, without Peal. @test parallel no-asan
 import assert from 'node:assert/strict';
 import { chmod, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';

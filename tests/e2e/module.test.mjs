@@ -1,5 +1,5 @@
 // module.test.mjs: app = module:PATH, with the real socket.io-client: the two examples, each part of app.h, what is refused, and modules that do not load.
-// @test timeout=240
+// @test parallel timeout=240
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { dirname, join } from 'node:path';

@@ -1,5 +1,5 @@
 // polling-http.test.mjs: long-polling over every way to send HTTP: kept connections that carry sessions of several workers, pipelined, split, chunked,
-// large, slow and faulty requests. PEAL_TEST_TARGET=node asks the real server. @test timeout=120
+// large, slow and faulty requests. PEAL_TEST_TARGET=node asks the real server. @test parallel timeout=120
 import assert from 'node:assert/strict';
 import { sleep, slow, test } from './lib/index.mjs';
 import { engine, sameWorkers, staysPending, workersOf } from './lib/engine.mjs';

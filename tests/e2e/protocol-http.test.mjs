@@ -1,4 +1,4 @@
-// protocol-http.test.mjs: requests on the client listener: which answer, in which order of checks, and what becomes of the connection.
+// protocol-http.test.mjs: requests on the client listener: which answer, in which order of checks, and what becomes of the connection. @test parallel
 import assert from 'node:assert/strict';
 import { frame, httpRequest, OP, rawConnect, rawWebSocket, readResponse, startPeal, test, upgradeRequest } from './lib/index.mjs';
 import { ENGINE, expectClose, sameWorkers, workersOf } from './lib/engine.mjs';

@@ -1,4 +1,4 @@
-// protocol-session.test.mjs: sessions over time and at their limits: handshake, heartbeats, timeouts, sizes, fragments. Times are short,
+// protocol-session.test.mjs: sessions over time and at their limits: handshake, heartbeats, timeouts, sizes, fragments. Times are short, @test parallel
 // and every wait is for what the server sends; what must not have happened is judged by the order of answers, not by a pause.
 import assert from 'node:assert/strict';
 import { OP, closePayload, frame, once, rawWebSocket, startPeal, test, wsClient } from './lib/index.mjs';

@@ -1,4 +1,4 @@
-// protocol-vectors.test.mjs: what was recorded with the real Node server, replayed byte by byte: same answers, same closes. @test timeout=60
+// protocol-vectors.test.mjs: what was recorded with the real Node server, replayed byte by byte: same answers, same closes. @test parallel timeout=60
 //
 // The recorded server had handlers (`echo`, `askme`, refusing middleware). Peal's applications are others, so of such vectors only
 // what the protocol decides is looked at; whole vectors that are about a handler's answer are named in SKIPPED, with the test that stands

@@ -194,9 +194,9 @@ test('a connection that the server still believes in is taken over, on the same 
   }
 });
 
-test('socket.io-client: a lost connection, killed workers, two offline periods in a row, and before the first event', { timeout: 90000 }, async (t) => {
+for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']]) test(`socket.io-client over ${transports}: a lost connection, killed workers, two offline periods in a row, and before the first event`, { timeout: 90000 }, async (t) => {
   const peal = await start(t, { workers: 3 });
-  const client = await ioClient(t, peal.url, { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50 });
+  const client = await ioClient(t, peal.url, { transports, reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50 });
   const { id } = client;
   const got = [];
   const recovered = [];
@@ -211,6 +211,8 @@ test('socket.io-client: a lost connection, killed workers, two offline periods i
     await again(n);
   }
   await emit(peal, 'm', [0], { rooms: ['r'] });
+  // What the client has received and not handled when its connection closes it hands out later, and has not said that it has it: wait.
+  await waitFor(() => got.length === 1, { what: 'the first event' });
   client.io.engine.close();
   await emit(peal, 'm', [1], { rooms: ['s', 'r'] });
   await again(3);
@@ -218,6 +220,8 @@ test('socket.io-client: a lost connection, killed workers, two offline periods i
   for (let i = 2; i < 5; i++) {
     const before = recovered.length;
     await emit(peal, 'm', [i], { rooms: ['r'] });
+    // A client whose WebSocket is lost while it has paused polling for it notices by the ping timeout only.
+    await waitFor(() => client.io.engine.transport.name === transports.at(-1), { timeout: 10000, what: 'the upgrade' });
     for (const { pid } of workersOf(peal)) process.kill(pid, 'SIGKILL');
     await emit(peal, 'm', [10 * i], { rooms: ['r'] });
     await waitFor(() => recovered.length > before, { timeout: 10000, what: 'the client again' });

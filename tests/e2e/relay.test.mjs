@@ -1,4 +1,4 @@
-// relay.test.mjs: `app = relay` with the real socket.io-client: policies, refusals, and that what is relayed is what was sent.
+// relay.test.mjs: `app = relay` with the real socket.io-client: policies, refusals, and that what is relayed is what was sent. @test parallel
 import assert from 'node:assert/strict';
 import { ask, collect, ioClient, ioClients, once, recordPublishes, redisClient, startPeal, startRedis, test, waitFor } from './lib/index.mjs';
 import { OPEN_RELAY, engine } from './lib/engine.mjs';

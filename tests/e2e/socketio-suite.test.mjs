@@ -1,6 +1,6 @@
 // socketio-suite.test.mjs: what the official Socket.IO suite (protocol 5) asserts, over WebSocket and over polling, with each number of workers
 // and each way a connection finds its worker; the application is the conformance module. PEAL_TEST_TARGET=node asks the real server.
-// @test timeout=180
+// @test parallel no-asan timeout=180
 import assert from 'node:assert/strict';
 import { OP, slow, test, within } from './lib/index.mjs';
 import { engine } from './lib/engine.mjs';

@@ -1,4 +1,4 @@
-// websocket.test.mjs: plain WebSocket clients: rooms at /ws/ROOM under their policy, and /echo, with the package ws and by hand.
+// websocket.test.mjs: plain WebSocket clients: rooms at /ws/ROOM under their policy, and /echo, with the package ws and by hand. @test parallel
 import assert from 'node:assert/strict';
 import { OP, once, rawConnect, rawWebSocket, readResponse, startPeal, test, upgradeRequest, waitFor, wsClient } from './lib/index.mjs';
 import { expectClose, sameWorkers, workersOf } from './lib/engine.mjs';
