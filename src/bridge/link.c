@@ -82,7 +82,7 @@ static const struct {
     { "WRONGPASS", "check user and password in redis, or redis_password_file", true },
     { "NOAUTH", "Redis wants a password: in redis, or in redis_password_file", true },
     { "without any password configured", "Redis has no password: configure none here", true },
-    { "NOPERM", "let this user use Pub/Sub: ACL SETUSER USER +@pubsub +@connection &KEY*", true },
+    { "NOPERM", "let this user use Pub/Sub: ACL SETUSER USER +@pubsub +@connection &*", true },
     { "DB index", "Redis has no such database: change the number behind the host in redis", true },
     { "SELECT is not allowed", "a Redis Cluster has one database: no number behind the host",
       true },
@@ -93,6 +93,7 @@ static const struct {
     { "hostname mismatch", "use the name that Redis' certificate is for", true },
     { "IP address mismatch", "use the address or name that Redis' certificate is for", true },
     { "wrong version number", "this port speaks no TLS: redis:// instead of rediss://", true },
+    { "TLS: no answer", "does this port speak TLS? without it is redis://", false },
     { "certificate required", "redis_cert_file and redis_cert_key_file, or tls-auth-clients no",
       true },
     { "redis_ca_file", "a readable file of PEM certificates", true },
@@ -433,6 +434,9 @@ void link_tick(struct link *l, uint64_t now_ms)
             try_next(l, now_ms, "no answer in time");
         break;
     case LINK_SECURING:
+        if (now_ms > l->_since_ms + GREET_MS)
+            link_fail(l, now_ms, "TLS: no answer in time");
+        break;
     case LINK_GREETING:
         if (now_ms > l->_since_ms + GREET_MS)
             link_fail(l, now_ms, "connected, but no answer in time");
