@@ -59,10 +59,10 @@
 #define FD_RESERVE        64 /* descriptors of a process kept from clients */
 
 /* --- the bridge, with redis_adapter = sharded --- */
-#define REDIS_MASTERS_MAX       64 /* of a Redis Cluster: two connections to each */
-#define BRIDGE_ROOMS_MAX        (1u << 20) /* rooms of this host with a channel of their own: about 80 bytes and the name, each */
-#define REDIS_WAITING_BYTES_MAX (16u << 20) /* messages for a master that is not connected; the oldest go first */
-#define REDIS_WAITING_MS        5000
+#define REDIS_MASTERS_MAX 64 /* of a Redis Cluster: two connections to each */
+#define BRIDGE_ROOMS_MAX \
+    (1u                  \
+     << 20) /* rooms of this host with a channel of their own: about 80 bytes and the name, each */
 
 /* --- time --- */
 #define STALL_TIMEOUT_MS 2000

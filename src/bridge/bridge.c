@@ -3,12 +3,11 @@
  * It stands between no two local clients: local delivery goes through the ring and does not wait for it. It never gates the ring, either: it reads copies
  * and validates them, and skips, counted, what was overwritten before it came to it. Its cursor is moved before a message is published, so a
  * successor repeats nothing: at most once towards Redis.
- * One connection subscribes, one publishes, whatever the number of workers and namespaces; joins and leaves cause no traffic. */
+ * What it says and hears goes over one of two wires (wire.h). */
 #include "bridge/bridge.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <hiredis/hiredis.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -18,14 +17,14 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "bridge/tls.h"
 #include "bridge/wire.h"
 #include "session/publish.h"
 #include "shm/atomic.h"
 
-#define RECORDS_PER_TURN   256
-#define FULL_RETRY_MS      2
-#define LIFE_LOST_FLUSH_MS 1000
-#define SUBSCRIPTIONS_EACH 4 /* of a namespace: one pattern, three channels */
+#define RECORDS_PER_TURN 256
+#define FULL_RETRY_MS    2
+#define STOP_FLUSH_MS    1000
 
 char *bridge_room(struct bridge_buffer *b, uint64_t n_bytes)
 {
@@ -56,14 +55,9 @@ struct slice bridge_uid(const struct bridge *b)
     return slice_of(b->uid, b->n_uid);
 }
 
-/* --- towards Redis --- */
-
 bool bridge_publish(struct bridge *b, struct slice channel, struct slice payload)
 {
-    if (!b->wire->publish(b, channel, payload))
-        return false;
-    count_add(b->row, COUNT_REDIS_PUBLISHED, 1);
-    return true;
+    return b->wire->publish(b, channel, payload);
 }
 
 bool bridge_respond(struct bridge *b, const struct bridge_asker *asker, struct slice payload)
@@ -73,79 +67,6 @@ bool bridge_respond(struct bridge *b, const struct bridge_asker *asker, struct s
 
     b->wire->put_answer_channel(b, &sink, asker);
     return !sink.too_big && bridge_publish(b, msgpack_sink_slice(&sink, 0), payload);
-}
-
-/* --- the classic wire --- */
-
-static bool pubsub_publish(struct bridge *b, struct slice channel, struct slice payload)
-{
-    struct slice words[3] = { slice_text("PUBLISH"), channel, payload };
-
-    if (link_command(&b->out, 3, words))
-        return true;
-    count_add(
-        b->row,
-        b->out.state == LINK_UP ? COUNT_REDIS_DROPPED_BUFFER : COUNT_REDIS_DROPPED_DISCONNECTED, 1);
-    return false;
-}
-
-/* A namespace's name in a pattern must mean itself. Node does not escape it and filters afterwards; so do we, besides. */
-static void put_pattern(struct msgpack_sink *sink, struct slice key, struct slice nsp)
-{
-    struct slice texts[] = { key, { "#", 1 }, nsp };
-
-    for (uint32_t t = 0; t < 3; t++) {
-        for (uint32_t i = 0; i < texts[t].n_bytes; i++) {
-            if (strchr("*?[]\\", texts[t].bytes[i]) != NULL)
-                msgpack_put_text(sink, "\\");
-            msgpack_put_bytes(sink, slice_of(texts[t].bytes + i, 1));
-        }
-    }
-    msgpack_put_text(sink, "#*");
-}
-
-/* (P)SUBSCRIBE and back: one pattern for broadcasts, exactly one subscription to the request channel, which is what peers count us by, and the two on which
- * our own requests are answered. */
-static bool say(struct bridge *b, const struct bridge_namespace *n, const char *to_pattern,
-                const char *to_channel)
-{
-    char text[4 * (CONFIG_TEXT_MAX + NAME_BYTES_MAX)];
-    struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
-    struct slice key = slice_text(b->config->redis_key);
-    struct slice words[4] = { slice_text(to_pattern), { NULL, 0 } };
-    uint32_t at[3];
-
-    put_pattern(&sink, key, bridge_nsp(n));
-    words[1] = msgpack_sink_slice(&sink, 0);
-    if (sink.too_big || !link_command(&b->in, 2, words))
-        return false;
-    sink = msgpack_sink_of(text, sizeof text);
-    adapter_put_request_channel(&sink, key, bridge_nsp(n));
-    at[0] = sink.n_bytes;
-    adapter_put_response_channel(&sink, key, bridge_nsp(n), (struct slice){ NULL, 0 });
-    at[1] = sink.n_bytes;
-    adapter_put_response_channel(&sink, key, bridge_nsp(n), bridge_uid(b));
-    at[2] = sink.n_bytes;
-    words[0] = slice_text(to_channel);
-    words[1] = slice_of(text, at[0]);
-    words[2] = slice_of(text + at[0], at[1] - at[0]);
-    words[3] = slice_of(text + at[1], at[2] - at[1]);
-    return !sink.too_big && link_command(&b->in, 4, words);
-}
-
-static void pubsub_enter(struct bridge *b, struct bridge_namespace *n)
-{
-    if (n->subscribed || b->in.state != LINK_UP)
-        return;
-    n->subscribed = say(b, n, "PSUBSCRIBE", "SUBSCRIBE");
-    b->n_subscriptions += SUBSCRIPTIONS_EACH;
-    b->subscribed_at_ms = b->now_ms;
-}
-
-static void pubsub_leave(struct bridge *b, struct bridge_namespace *n)
-{
-    if (n->subscribed)
-        (void)say(b, n, "PUNSUBSCRIBE", "UNSUBSCRIBE"); /* false: the connection ends */
 }
 
 static bool is_there(const struct bridge *b, const struct bridge_namespace *n)
@@ -188,328 +109,6 @@ static void follow_namespaces(struct bridge *b)
         b->wire->enter(b, n);
     }
 }
-
-static void on_subscriber_up(struct bridge *b)
-{
-    b->n_confirmed = 0;
-    b->n_subscriptions = 0;
-    b->ready = false;
-    for (uint32_t i = 0; i < b->n_namespaces; i++) {
-        b->namespaces[i].subscribed = false;
-        pubsub_enter(b, &b->namespaces[i]);
-    }
-}
-
-/* --- from Redis --- */
-
-static struct slice reply_text(const struct redisReply *reply)
-{
-    return reply->type == REDIS_REPLY_STRING ? slice_of(reply->str, (uint32_t)reply->len)
-                                             : (struct slice){ NULL, 0 };
-}
-
-/* Which namespace a channel is of. Names may hold '#': the longest that fits is the right one for requests; for broadcasts the packet's own nsp decides. */
-static void on_broadcast(struct bridge *b, struct slice pattern, struct slice channel,
-                         struct slice payload)
-{
-    char text[4 * (CONFIG_TEXT_MAX + NAME_BYTES_MAX)];
-
-    for (uint32_t i = 0; i < b->n_namespaces; i++) {
-        struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
-
-        put_pattern(&sink, slice_text(b->config->redis_key), bridge_nsp(&b->namespaces[i]));
-        if (slice_equal(pattern, msgpack_sink_slice(&sink, 0))) {
-            inbound_broadcast(b, &b->namespaces[i], channel, payload);
-            return;
-        }
-    }
-}
-
-enum channel_kind { CHANNEL_OTHER = 0, CHANNEL_REQUEST, CHANNEL_RESPONSE };
-
-/* What a channel of ours is for, and of which namespace. */
-static enum channel_kind channel_kind(const struct bridge *b, struct slice channel,
-                                      const struct bridge_namespace **n)
-{
-    char text[2 * CONFIG_TEXT_MAX + NAME_BYTES_MAX];
-    struct slice key = slice_text(b->config->redis_key);
-
-    for (uint32_t i = 0; i < b->n_namespaces; i++) {
-        struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
-
-        *n = &b->namespaces[i];
-        adapter_put_request_channel(&sink, key, bridge_nsp(*n));
-        if (slice_equal(channel, msgpack_sink_slice(&sink, 0)))
-            return CHANNEL_REQUEST;
-        for (uint32_t own = 0; own < 2; own++) {
-            sink = msgpack_sink_of(text, sizeof text);
-            adapter_put_response_channel(&sink, key, bridge_nsp(*n),
-                                         own == 0 ? (struct slice){ NULL, 0 } : bridge_uid(b));
-            if (slice_equal(channel, msgpack_sink_slice(&sink, 0)))
-                return CHANNEL_RESPONSE;
-        }
-    }
-    return CHANNEL_OTHER;
-}
-
-static void on_message(struct bridge *b, struct slice channel, struct slice payload)
-{
-    const struct bridge_namespace *n;
-
-    switch (channel_kind(b, channel, &n)) {
-    case CHANNEL_REQUEST: inbound_request(b, n, payload); break;
-    case CHANNEL_RESPONSE: ask_answered(b, payload); break;
-    case CHANNEL_OTHER: break;
-    }
-}
-
-static bool on_subscriber_reply(void *context, struct redisReply *reply)
-{
-    struct bridge *b = context;
-    struct slice kind;
-
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2) {
-        if (reply->type == REDIS_REPLY_ERROR)
-            log_error("redis_error", "link=%s error=%s", b->in.name, reply->str);
-        return true;
-    }
-    kind = reply_text(reply->element[0]);
-    if (slice_is(kind, "pmessage") && reply->elements == 4) {
-        count_add(b->row, COUNT_REDIS_RECEIVED, 1);
-        on_broadcast(b, reply_text(reply->element[1]), reply_text(reply->element[2]),
-                     reply_text(reply->element[3]));
-    } else if (slice_is(kind, "message") && reply->elements == 3) {
-        count_add(b->row, COUNT_REDIS_RECEIVED, 1);
-        on_message(b, reply_text(reply->element[1]), reply_text(reply->element[2]));
-    } else if (slice_is(kind, "psubscribe") || slice_is(kind, "subscribe")) {
-        b->n_confirmed++;
-    }
-    return b->n_pending == 0; /* the ring is full: what follows stays in Redis' hands, in order */
-}
-
-static bool on_publisher_reply(void *context, struct redisReply *reply)
-{
-    struct bridge *b = context;
-    const struct bridge_namespace *n;
-
-    if (reply->type == REDIS_REPLY_ERROR)
-        log_error("redis_error", "link=%s error=%s", b->out.name, reply->str);
-    /* the only answer that is a list: of PUBSUB NUMSUB */
-    if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 &&
-        reply->element[1]->type == REDIS_REPLY_INTEGER &&
-        channel_kind(b, reply_text(reply->element[0]), &n) == CHANNEL_REQUEST)
-        ask_counted(b, n, (uint64_t)reply->element[1]->integer);
-    return b->n_pending == 0;
-}
-
-static bool pubsub_open(struct bridge *b)
-{
-    link_init(&b->in, &b->config->redis, "subscriber");
-    link_init(&b->out, &b->config->redis, "publisher");
-    return true;
-}
-
-static void pubsub_close(struct bridge *b)
-{
-    link_close(&b->in);
-    link_close(&b->out);
-}
-
-static uint32_t pubsub_fds(struct bridge *b, struct pollfd *fds)
-{
-    short in = link_events(&b->in);
-    short out = link_events(&b->out);
-
-    fds[0] = (struct pollfd){ b->in.fd, (short)(b->n_pending > 0 ? in & ~POLLIN : in), 0 };
-    fds[1] = (struct pollfd){ b->out.fd, (short)(b->n_pending > 0 ? out & ~POLLIN : out), 0 };
-    return 2;
-}
-
-static uint32_t pubsub_wait_ms(struct bridge *b)
-{
-    uint32_t in = link_wait_ms(&b->in, b->now_ms);
-    uint32_t out = link_wait_ms(&b->out, b->now_ms);
-
-    return in < out ? in : out;
-}
-
-static void pubsub_turn(struct bridge *b, const struct pollfd *fds)
-{
-    link_tick(&b->in, b->now_ms);
-    link_tick(&b->out, b->now_ms);
-    if (b->n_pending == 0) {
-        link_replies(&b->in, b->now_ms, on_subscriber_reply,
-                     b); /* what was left when the ring was full */
-        if (link_on_events(&b->in, fds[0].revents, b->n_pending == 0, b->now_ms,
-                           on_subscriber_reply, b))
-            on_subscriber_up(b);
-    }
-    if (b->n_pending == 0)
-        link_replies(&b->out, b->now_ms, on_publisher_reply, b);
-    (void)link_on_events(&b->out, fds[1].revents, b->n_pending == 0, b->now_ms, on_publisher_reply,
-                         b);
-    b->ready = b->in.state == LINK_UP && (b->ready || b->n_confirmed >= b->n_subscriptions);
-}
-
-static void pubsub_flush(struct bridge *b)
-{
-    link_flush(&b->in, b->now_ms);
-    link_flush(&b->out, b->now_ms);
-}
-
-static bool pubsub_unsent(struct bridge *b)
-{
-    return b->out.state == LINK_UP && (link_events(&b->out) & POLLOUT) != 0;
-}
-
-static bool pubsub_is_up(struct bridge *b)
-{
-    return b->ready && b->out.state == LINK_UP;
-}
-
-static bool pubsub_is_connected(struct bridge *b)
-{
-    return b->in.state == LINK_UP && b->out.state == LINK_UP;
-}
-
-static bool pubsub_is_subscribed(struct bridge *b)
-{
-    return b->n_confirmed >= b->n_subscriptions;
-}
-
-static bool pubsub_ask_count(struct bridge *b, const struct bridge_namespace *n)
-{
-    char text[2 * CONFIG_TEXT_MAX + NAME_BYTES_MAX];
-    struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
-    struct slice words[3] = { slice_text("PUBSUB"), slice_text("NUMSUB"), { NULL, 0 } };
-
-    adapter_put_request_channel(&sink, slice_text(b->config->redis_key), bridge_nsp(n));
-    words[2] = msgpack_sink_slice(&sink, 0);
-    return !sink.too_big && link_command(&b->out, 3, words);
-}
-
-static void pubsub_put_request_channel(struct bridge *b, struct msgpack_sink *sink,
-                                       struct slice nsp)
-{
-    adapter_put_request_channel(sink, slice_text(b->config->redis_key), nsp);
-}
-
-static enum adapter_result pubsub_put_server_emit(struct bridge *b, struct msgpack_sink *sink,
-                                                  struct msgpack_sink *scratch, struct slice nsp,
-                                                  struct slice request_id,
-                                                  const struct msgpack_text *event)
-{
-    (void)nsp;
-    if (event->n_attachments > 0)
-        return adapter_put_server_emit_binary(sink, scratch, bridge_uid(b), request_id, event);
-    adapter_put_server_emit(sink, bridge_uid(b), request_id, event->json);
-    return sink->too_big ? ADAPTER_TOO_BIG : ADAPTER_OK;
-}
-
-/* The pattern hears every room. */
-static void pubsub_on_rooms(struct bridge *b, const struct record_view *news)
-{
-    (void)b;
-    (void)news;
-}
-
-static void pubsub_on_worker_gone(struct bridge *b, uint32_t slot)
-{
-    (void)b;
-    (void)slot;
-}
-
-static void pubsub_put_channel(struct bridge *b, struct msgpack_sink *sink, struct slice nsp,
-                               const struct adapter_opts *opts)
-{
-    adapter_put_channel(sink, slice_text(b->config->redis_key), nsp, opts);
-}
-
-static enum adapter_result pubsub_put_broadcast(struct bridge *b, struct msgpack_sink *sink,
-                                                struct msgpack_sink *scratch, struct slice nsp,
-                                                const struct adapter_opts *opts,
-                                                const struct msgpack_text *event)
-{
-    return adapter_put_broadcast(sink, scratch, bridge_uid(b), nsp, -1, opts, event);
-}
-
-static void pubsub_put_answer_channel(struct bridge *b, struct msgpack_sink *sink,
-                                      const struct bridge_asker *asker)
-{
-    adapter_put_response_channel(sink, slice_text(b->config->redis_key), asker_nsp(asker),
-                                 (struct slice){ NULL, 0 });
-}
-
-static bool pubsub_put_list(struct bridge *b, struct msgpack_sink *sink,
-                            const struct bridge_asker *asker, enum adapter_type type,
-                            struct slice entries)
-{
-    struct adapter_answer list;
-
-    (void)b;
-    if (!adapter_answer_begin(&list, sink, type, asker_request_id(asker)))
-        return false;
-    if (entries.n_bytes > 0) /* with their commas, as the workers wrote them */
-        msgpack_put_bytes(sink, entries);
-    adapter_answer_end(&list);
-    return true;
-}
-
-static void pubsub_put_count(struct bridge *b, struct msgpack_sink *sink,
-                             const struct bridge_asker *asker, uint32_t n_clients)
-{
-    (void)b;
-    adapter_put_client_count(sink, asker_request_id(asker), n_clients);
-}
-
-static enum adapter_result pubsub_put_ack(struct bridge *b, struct msgpack_sink *sink,
-                                          struct msgpack_sink *scratch,
-                                          const struct bridge_asker *asker,
-                                          const struct msgpack_text *value)
-{
-    (void)b;
-    return adapter_put_client_ack(sink, scratch, asker_request_id(asker), value);
-}
-
-static enum adapter_result pubsub_put_emit_answer(struct bridge *b, struct msgpack_sink *sink,
-                                                  struct msgpack_sink *scratch,
-                                                  const struct bridge_asker *asker,
-                                                  const struct msgpack_text *value)
-{
-    (void)b;
-    if (value->n_attachments > 0)
-        return adapter_put_emit_answer_binary(sink, scratch, asker_request_id(asker), value);
-    adapter_put_emit_answer(sink, asker_request_id(asker), value->json);
-    return sink->too_big ? ADAPTER_TOO_BIG : ADAPTER_OK;
-}
-
-const struct wire wire_pubsub = {
-    .open = pubsub_open,
-    .close = pubsub_close,
-    .fds = pubsub_fds,
-    .wait_ms = pubsub_wait_ms,
-    .turn = pubsub_turn,
-    .flush = pubsub_flush,
-    .unsent = pubsub_unsent,
-    .is_connected = pubsub_is_connected,
-    .is_subscribed = pubsub_is_subscribed,
-    .is_up = pubsub_is_up,
-    .enter = pubsub_enter,
-    .leave = pubsub_leave,
-    .on_rooms = pubsub_on_rooms,
-    .on_worker_gone = pubsub_on_worker_gone,
-    .publish = pubsub_publish,
-    .put_channel = pubsub_put_channel,
-    .put_broadcast = pubsub_put_broadcast,
-    .ask_count = pubsub_ask_count,
-    .put_request_channel = pubsub_put_request_channel,
-    .put_server_emit = pubsub_put_server_emit,
-    .put_answer_channel = pubsub_put_answer_channel,
-    .put_list = pubsub_put_list,
-    .put_count = pubsub_put_count,
-    .put_ack = pubsub_put_ack,
-    .put_emit_answer = pubsub_put_emit_answer,
-};
 
 /* --- the ring --- */
 
@@ -678,7 +277,23 @@ static void make_uid(struct bridge *b)
         abort(); /* never for so few bytes */
     b->n_uid = sharded ? SHARDED_UID_CHARS : ADAPTER_UID_CHARS;
     for (uint32_t i = 0; i < b->n_uid; i++)
-        b->uid[i] = sharded ? "0123456789abcdef"[raw[i] & 15] : "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[raw[i] & 63];
+        b->uid[i] =
+            sharded
+                ? "0123456789abcdef"[raw[i] & 15]
+                : "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[raw[i] & 63];
+}
+
+/* Without it the links stay down: they say that, and it is said here why. */
+static void open_tls(struct bridge *b)
+{
+    const struct config *c = b->config;
+    char why[TLS_WHY_MAX];
+
+    if (!c->redis.tls)
+        return;
+    b->tls = tls_context_new(c->redis_ca_file, c->redis_cert_file, c->redis_cert_key_file, why);
+    if (b->tls == NULL)
+        log_error("redis_tls_unusable", "reason=%s", why);
 }
 
 static bool open_bridge(struct bridge *b, const struct child *child)
@@ -695,6 +310,7 @@ static bool open_bridge(struct bridge *b, const struct child *child)
     b->at = shm_load_u64(&b->slot->cursor);
     b->now_ms = clock_ms();
     b->wire = b->config->redis_sharded ? &wire_sharded : &wire_pubsub;
+    open_tls(b);
     make_uid(b);
     if (bridge_room(&b->record, 65536) == NULL || !ask_open(b) || !b->wire->open(b))
         return false;
@@ -712,17 +328,11 @@ static void read_signals(struct bridge *b, int fd)
             b->stop = true;
 }
 
-static void turn(struct bridge *b, int signal_fd)
+enum { P_BELL = 0, P_LIFE, P_SIGNAL, P_WIRE };
+
+static void sleep_until(struct bridge *b, struct pollfd *fds, uint32_t n_fds)
 {
-    enum { P_BELL = 0, P_LIFE, P_SIGNAL, P_WIRE };
-    struct pollfd fds[P_WIRE + WIRE_FDS_MAX] = {
-        [P_BELL] = { b->region.bells[b->child->slot], POLLIN, 0 },
-        [P_LIFE] = { b->child->life_fd, POLLIN, 0 },
-        [P_SIGNAL] = { signal_fd, POLLIN, 0 },
-    };
-    uint32_t n_fds = P_WIRE + b->wire->fds(b, fds + P_WIRE);
     uint32_t wait = b->wire->wait_ms(b);
-    uint64_t rung;
 
     if (wait > ask_rest_ms(b))
         wait = ask_rest_ms(b);
@@ -734,13 +344,24 @@ static void turn(struct bridge *b, int signal_fd)
     ring_unpark(&b->ring);
     b->now_ms = clock_ms();
     shm_store_u64(&b->slot->progress, b->slot->progress + 1);
+}
+
+static void turn(struct bridge *b, int signal_fd)
+{
+    struct pollfd fds[P_WIRE + WIRE_FDS_MAX] = {
+        [P_BELL] = { b->region.bells[b->child->slot], POLLIN, 0 },
+        [P_LIFE] = { b->child->life_fd, POLLIN, 0 },
+        [P_SIGNAL] = { signal_fd, POLLIN, 0 },
+    };
+    uint64_t rung;
+
+    sleep_until(b, fds, P_WIRE + b->wire->fds(b, fds + P_WIRE));
     if ((fds[P_BELL].revents & POLLIN) != 0 && read(fds[P_BELL].fd, &rung, sizeof rung) < 0)
         log_warning("bell_unreadable", "error=%s", strerror(errno));
     if ((fds[P_LIFE].revents & (POLLIN | POLLHUP)) != 0)
         b->stop = true;
     if ((fds[P_SIGNAL].revents & POLLIN) != 0)
         read_signals(b, signal_fd);
-    bridge_retry(b);
     b->wire->turn(b, fds + P_WIRE);
     ring_bells(&b->ring);
     follow_namespaces(b);
@@ -752,10 +373,23 @@ static void turn(struct bridge *b, int signal_fd)
     shm_store_u64(&b->slot->redis_up, b->wire->is_up(b));
 }
 
+/* What has been said already goes out, if Redis is there; nothing new is. */
+static void flush_last(struct bridge *b)
+{
+    uint64_t until_ms = b->now_ms + STOP_FLUSH_MS;
+
+    while (b->wire->is_unsent(b) && b->now_ms < until_ms) {
+        struct pollfd fds[WIRE_FDS_MAX];
+
+        (void)poll(fds, b->wire->fds(b, fds), 50);
+        b->now_ms = clock_ms();
+        b->wire->finish(b, fds);
+    }
+}
+
 int bridge_main(const struct child *child)
 {
     struct bridge *b = calloc(1, sizeof *b);
-    uint64_t until_ms;
     int signal_fd;
 
     if (b == NULL)
@@ -767,12 +401,7 @@ int bridge_main(const struct child *child)
     }
     while (!b->stop)
         turn(b, signal_fd);
-    /* what has been said already goes out; nothing new is */
-    for (until_ms = b->now_ms + LIFE_LOST_FLUSH_MS;
-         b->wire->unsent(b) && b->now_ms < until_ms; b->now_ms = clock_ms()) {
-        (void)poll(NULL, 0, 5);
-        b->wire->flush(b);
-    }
+    flush_last(b);
     for (uint32_t i = 0; i < BRIDGE_QUERIES_MAX; i++)
         free(b->queries[i].answer);
     ask_close(b);
@@ -782,6 +411,7 @@ int bridge_main(const struct child *child)
     free(b->record.bytes);
     free(b->pending.bytes);
     b->wire->close(b);
+    tls_context_free(b->tls);
     free(b);
     return 0;
 }

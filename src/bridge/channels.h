@@ -12,7 +12,7 @@
 #define CHANNEL_NODE_NONE UINT8_MAX
 
 struct channel {
-    char *name; /* NULL: a free entry, `next` is the free list */
+    char *name;       /* NULL: a free entry, `next` is the free list */
     uint64_t holders; /* mask of slots: workers with members, the bridge for what it needs itself */
     uint64_t until_ms; /* nobody holds it: kept until then */
     uint32_t next;     /* chain of the hash bucket */

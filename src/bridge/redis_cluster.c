@@ -13,14 +13,15 @@
 
 #include "base/log.h"
 
-#define REFRESH_MS       10000 /* without a sign of a change */
-#define REFRESH_SOON_MS  100   /* with one */
-#define SWEEP_SLICE      8192
-#define EXPIRE_SLICE     1024
-#define SWEEP_RETRY_MS   20 /* a connection takes no more for now */
-#define UNCONFIRMED_MS   1000 /* then a subscription is asked for again, if something was refused */
-#define ATTEMPTS_MAX     5
-#define FLIGHT_BYTES_MAX (4u << 20) /* of one node: what goes over it is not kept, and lost if refused */
+#define REFRESH_MS      10000 /* without a sign of a change */
+#define REFRESH_SOON_MS 100   /* with one */
+#define SWEEP_SLICE     8192
+#define EXPIRE_SLICE    1024
+#define SWEEP_RETRY_MS  20   /* a connection takes no more for now */
+#define UNCONFIRMED_MS  1000 /* then a subscription is asked for again, if something was refused */
+#define ATTEMPTS_MAX    5
+#define FLIGHT_BYTES_MAX \
+    (4u << 20) /* of one node: what goes over it is not kept, and lost if refused */
 
 enum flight_kind {
     FLIGHT_PUBLISH = 0,
@@ -31,20 +32,26 @@ enum flight_kind {
     FLIGHT_COUNT
 };
 
-bool cluster_init(struct cluster *c, const struct config_redis *redis, struct shm_counters *row,
-                  const uint64_t key[2])
+static void open_node(struct cluster *c, struct cluster_node *n)
+{
+    n->used = true;
+    link_init(&n->in, &n->redis, c->tls, "subscriber");
+    link_init(&n->out, &n->redis, c->tls, "publisher");
+}
+
+bool cluster_init(struct cluster *c, const struct config *config, struct tls_context *tls,
+                  struct shm_counters *row, const uint64_t key[2])
 {
     struct cluster_node *first = &c->nodes[0];
 
     memset(c, 0, sizeof *c);
-    c->redis = redis;
+    c->config = config;
+    c->tls = tls;
     c->row = row;
     memset(c->map, CHANNEL_NODE_NONE, sizeof c->map);
     c->n_uncovered = REDIS_SLOTS;
-    first->redis = *redis;
-    first->used = true;
-    link_init(&first->in, &first->redis, "subscriber");
-    link_init(&first->out, &first->redis, "publisher");
+    first->redis = config->redis;
+    open_node(c, first);
     return channels_init(&c->channels, BRIDGE_ROOMS_MAX + 2 * NAMESPACES_MAX, key);
 }
 
@@ -80,8 +87,7 @@ static void sweep_from_here(struct cluster *c)
 
 static bool is_at(const struct cluster_node *n, struct slice host, uint16_t port)
 {
-    return n->used && !n->redis.is_unix && n->redis.port == port &&
-           slice_is(host, n->redis.host);
+    return n->used && !n->redis.is_unix && n->redis.port == port && slice_is(host, n->redis.host);
 }
 
 /* CHANNEL_NODE_NONE: too many masters, or no host that can be. */
@@ -98,21 +104,19 @@ static uint8_t node_at(struct cluster *c, struct slice host, uint16_t port)
         if (!c->nodes[i].used && i > 0 && free_place == CHANNEL_NODE_NONE)
             free_place = i;
     }
-    if (free_place == CHANNEL_NODE_NONE || host.n_bytes >= sizeof c->redis->host) {
+    if (free_place == CHANNEL_NODE_NONE || host.n_bytes >= sizeof c->config->redis.host) {
         if (log_allow(&rate, c->now_ms, 6, &suppressed))
             log_error("redis_masters", "host=%.*s port=%u limit=%u suppressed=%u",
                       (int)host.n_bytes, host.bytes, port, REDIS_MASTERS_MAX, suppressed);
         return CHANNEL_NODE_NONE;
     }
     n = &c->nodes[free_place];
-    n->redis = *c->redis;
+    n->redis = c->config->redis;
     n->redis.is_unix = false;
     n->redis.port = port;
     memcpy(n->redis.host, host.bytes, host.n_bytes);
     n->redis.host[host.n_bytes] = '\0';
-    n->used = true;
-    link_init(&n->in, &n->redis, "subscriber");
-    link_init(&n->out, &n->redis, "publisher");
+    open_node(c, n);
     return free_place;
 }
 
@@ -159,9 +163,8 @@ static void all_slots_of(struct cluster *c, uint8_t node)
 static bool take_range(struct cluster *c, const struct cluster_node *from,
                        const struct redisReply *range, uint8_t map[REDIS_SLOTS])
 {
-    const struct redisReply *master = range->type == REDIS_REPLY_ARRAY && range->elements >= 3
-                                          ? range->element[2]
-                                          : NULL;
+    const struct redisReply *master =
+        range->type == REDIS_REPLY_ARRAY && range->elements >= 3 ? range->element[2] : NULL;
     struct slice host;
     uint8_t node;
 
@@ -189,15 +192,13 @@ static void on_slots(struct cluster *c, struct cluster_node *from, const struct 
     c->asking = false;
     c->refresh_at_ms = c->now_ms + REFRESH_MS;
     if (reply->type == REDIS_REPLY_ERROR) {
-        struct redis_redirection r =
-            redis_redirection(slice_of(reply->str, (uint32_t)reply->len));
+        struct redis_redirection r = redis_redirection(slice_of(reply->str, (uint32_t)reply->len));
 
         c->single = r.kind == REFUSAL_NO_CLUSTER;
         if (c->single) {
             c->refresh_at_ms = UINT64_MAX; /* until the next connection */
             all_slots_of(c, (uint8_t)(from - c->nodes));
-        } else
-            log_error("redis_error", "command=%s error=%s", "CLUSTER SLOTS", reply->str);
+        }
         return;
     }
     c->single = false;
@@ -249,11 +250,10 @@ static void ask_for_map(struct cluster *c)
         if (!n->used || n->out.state != LINK_UP)
             continue;
         any = true;
-        c->asking =
-            say(n, 2, words, (struct backlog_item){ .kind = FLIGHT_SLOTS }, none, none);
+        c->asking = say(n, 2, words, (struct backlog_item){ .kind = FLIGHT_SLOTS }, none, none);
     }
-    if (!any)
-        c->nodes[0].used = true; /* nobody else is left to be asked */
+    if (!any && !c->nodes[0].used)
+        open_node(c, &c->nodes[0]); /* nobody else is left to be asked */
 }
 
 static void drop_message(struct cluster *c, enum counter why)
@@ -261,15 +261,21 @@ static void drop_message(struct cluster *c, enum counter why)
     count_add(c->row, why, 1);
 }
 
+/* redis_buffer_bytes is for the host: here it is one buffer. */
+static uint32_t waiting_max(const struct cluster *c)
+{
+    return (uint32_t)c->config->redis_buffer_bytes; /* at most 1 GB */
+}
+
 static void wait_for_node(struct cluster *c, struct backlog_item item, struct slice channel,
                           struct slice payload)
 {
     uint64_t n_bytes = sizeof item + channel.n_bytes + (uint64_t)payload.n_bytes;
 
-    while (!backlog_push(&c->waiting, item, channel, payload, REDIS_WAITING_BYTES_MAX)) {
+    while (!backlog_push(&c->waiting, item, channel, payload, waiting_max(c))) {
         struct backlog_item *oldest = backlog_first(&c->waiting);
 
-        if (oldest == NULL || n_bytes > REDIS_WAITING_BYTES_MAX / 2) { /* or no memory */
+        if (oldest == NULL || n_bytes > c->config->redis_buffer_bytes / 2) { /* or no memory */
             drop_message(c, COUNT_REDIS_DROPPED_BUFFER);
             return;
         }
@@ -287,7 +293,12 @@ static bool send_now(struct cluster *c, struct backlog_item item, struct slice c
     struct cluster_node *n =
         c->map[item.slot] == CHANNEL_NODE_NONE ? NULL : &c->nodes[c->map[item.slot]];
 
-    return n != NULL && n->out.state == LINK_UP && say(n, 3, words, item, channel, payload);
+    if (n == NULL || n->out.state != LINK_UP)
+        return false;
+    if (say(n, 3, words, item, channel, payload))
+        return true;
+    c->try_waiting = true; /* it takes no more for now */
+    return false;
 }
 
 /* Sends it, or lets it wait behind those of its slot. */
@@ -295,7 +306,7 @@ static void publish(struct cluster *c, struct backlog_item item, struct slice ch
                     struct slice payload)
 {
     if (item.attempts > ATTEMPTS_MAX)
-        drop_message(c, COUNT_REDIS_DROPPED_DISCONNECTED);
+        drop_message(c, COUNT_REDIS_DROPPED_REFUSED);
     else if (c->n_waiting_of[item.slot] > 0 || !send_now(c, item, channel, payload))
         wait_for_node(c, item, channel, payload);
 }
@@ -318,7 +329,8 @@ static void send_waiting(struct cluster *c)
 
     if (n == 0)
         return;
-    if (!c->try_waiting && c->now_ms - backlog_first(&c->waiting)->since_ms <= REDIS_WAITING_MS)
+    if (!c->try_waiting &&
+        c->now_ms - backlog_first(&c->waiting)->since_ms <= c->config->redis_buffer_age_ms)
         return;
     c->try_waiting = false;
     memset(c->n_waiting_of, 0, sizeof c->n_waiting_of);
@@ -327,10 +339,10 @@ static void send_waiting(struct cluster *c)
         struct slice channel = backlog_channel(item);
         struct slice payload = backlog_payload(item);
 
-        if (c->now_ms - item->since_ms > REDIS_WAITING_MS) {
-            drop_message(c, COUNT_REDIS_DROPPED_DISCONNECTED);
+        if (c->now_ms - item->since_ms > c->config->redis_buffer_age_ms) {
+            drop_message(c, COUNT_REDIS_DROPPED_EXPIRED);
         } else if (c->n_waiting_of[item->slot] > 0 || !send_now(c, *item, channel, payload)) {
-            if (backlog_push(&still, *item, channel, payload, REDIS_WAITING_BYTES_MAX))
+            if (backlog_push(&still, *item, channel, payload, waiting_max(c)))
                 c->n_waiting_of[item->slot]++;
             else
                 drop_message(c, COUNT_REDIS_DROPPED_BUFFER);
@@ -384,7 +396,7 @@ static void on_redirection(struct cluster *c, struct cluster_node *from, struct 
 
     refresh_soon(c);
     if (node == CHANNEL_NODE_NONE || &c->nodes[node] == from) {
-        drop_message(c, COUNT_REDIS_DROPPED_DISCONNECTED);
+        drop_message(c, COUNT_REDIS_DROPPED_REFUSED);
         return;
     }
     if (r->kind == REFUSAL_MOVED) {
@@ -400,8 +412,8 @@ static void on_redirection(struct cluster *c, struct cluster_node *from, struct 
         wait_for_node(c, again, words[1], words[2]);
 }
 
-static void on_refused_publish(struct cluster *c, struct cluster_node *from,
-                               struct backlog_item *f, const struct redisReply *reply)
+static void on_refused_publish(struct cluster *c, struct cluster_node *from, struct backlog_item *f,
+                               const struct redisReply *reply)
 {
     struct redis_redirection r = redis_redirection(slice_of(reply->str, (uint32_t)reply->len));
 
@@ -410,11 +422,9 @@ static void on_refused_publish(struct cluster *c, struct cluster_node *from,
     case REFUSAL_ASK: on_redirection(c, from, f, &r); return;
     case REFUSAL_NOT_NOW: refresh_soon(c); break;
     case REFUSAL_OTHER:
-    case REFUSAL_NO_CLUSTER:
-        log_error("redis_error", "command=%s error=%s", "SPUBLISH", reply->str);
-        break;
+    case REFUSAL_NO_CLUSTER: break; /* the link has told */
     }
-    drop_message(c, COUNT_REDIS_DROPPED_DISCONNECTED);
+    drop_message(c, COUNT_REDIS_DROPPED_REFUSED);
 }
 
 struct turn {
@@ -438,10 +448,14 @@ static bool on_answer(void *context, struct redisReply *reply)
     case FLIGHT_PUBLISH:
         if (reply->type == REDIS_REPLY_ERROR)
             on_refused_publish(c, n, f, reply);
+        else
+            count_add(c->row, COUNT_REDIS_PUBLISHED, 1);
         break;
     case FLIGHT_LOST:
-        if (reply->type == REDIS_REPLY_ERROR)
-            drop_message(c, COUNT_REDIS_DROPPED_BUFFER);
+        count_add(c->row,
+                  reply->type == REDIS_REPLY_ERROR ? COUNT_REDIS_DROPPED_BUFFER
+                                                   : COUNT_REDIS_PUBLISHED,
+                  1);
         break;
     case FLIGHT_SENT_ELSEWHERE:
     case FLIGHT_ASKING: break;
@@ -584,8 +598,7 @@ void cluster_expire(struct cluster *c)
 bool cluster_has(const struct cluster *c, struct slice channel)
 {
     uint32_t index = channels_find(&c->channels, channel);
-    const struct channel *ch =
-        index == CHANNEL_NONE ? NULL : &c->channels.entries[index];
+    const struct channel *ch = index == CHANNEL_NONE ? NULL : &c->channels.entries[index];
 
     return ch != NULL && ch->confirmed && stands(c, ch);
 }
@@ -608,8 +621,6 @@ static void on_refused_subscription(struct cluster *c, struct cluster_node *n,
         node = node_at(c, r.host.n_bytes > 0 ? r.host : slice_text(n->redis.host), r.port);
         if (node != CHANNEL_NODE_NONE)
             set_slot(c, r.slot, node);
-    } else if (r.kind != REFUSAL_NOT_NOW) {
-        log_error("redis_error", "command=%s error=%s", "SSUBSCRIBE", reply->str);
     }
 }
 
@@ -641,8 +652,8 @@ static bool on_push(void *context, struct redisReply *reply)
         return true;
     kind = text_of(reply->element[0]);
     if (slice_is(kind, "smessage") && reply->elements == 3)
-        t->cluster->paused = !t->events->message(
-            t->events->context, text_of(reply->element[1]), text_of(reply->element[2]));
+        t->cluster->paused = !t->events->message(t->events->context, text_of(reply->element[1]),
+                                                 text_of(reply->element[2]));
     else if (slice_is(kind, "ssubscribe"))
         on_subscription(t->cluster, t->node, text_of(reply->element[1]), true);
     else if (slice_is(kind, "sunsubscribe"))
@@ -660,10 +671,10 @@ uint32_t cluster_fds(const struct cluster *c, struct pollfd *fds, bool read)
 
         short out = n->used ? link_events(&n->out) : 0;
 
-        fds[2 * i] = (struct pollfd){ n->used ? n->in.fd : -1,
-                                      (short)(read ? in : in & ~POLLIN), 0 };
-        fds[2 * i + 1] = (struct pollfd){ n->used ? n->out.fd : -1,
-                                          (short)(read ? out : out & ~POLLIN), 0 };
+        fds[2 * i] =
+            (struct pollfd){ n->used ? n->in.fd : -1, (short)(read ? in : in & ~POLLIN), 0 };
+        fds[2 * i + 1] =
+            (struct pollfd){ n->used ? n->out.fd : -1, (short)(read ? out : out & ~POLLIN), 0 };
     }
     return CLUSTER_FDS_MAX;
 }
@@ -701,13 +712,18 @@ static void on_publisher_gone(struct cluster *c, struct cluster_node *n)
     refresh_soon(c);
 }
 
-/* Takes what is left from a turn that was paused, and what has come. True: it came up just now. */
+/* Takes what is left from a turn that was paused, and what has come; while it is paused, silence is no fault of Redis. True: it came up just now. */
 static bool read_link(struct cluster *c, struct link *l, short events, link_on_reply on_reply,
                       struct turn *t)
 {
-    if (!c->paused)
+    bool came_up;
+
+    if (!c->paused && l->state == LINK_UP)
         link_replies(l, c->now_ms, on_reply, t);
-    return link_on_events(l, events, !c->paused, c->now_ms, on_reply, t);
+    came_up = link_on_events(l, events, !c->paused, c->now_ms, on_reply, t);
+    if (t->node->used && (!c->paused || l->state != LINK_UP))
+        link_tick(l, c->now_ms);
+    return came_up;
 }
 
 static void node_turn(struct cluster *c, struct cluster_node *n, short in_events, short out_events,
@@ -715,8 +731,6 @@ static void node_turn(struct cluster *c, struct cluster_node *n, short in_events
 {
     struct turn t = { c, n, events };
 
-    link_tick(&n->in, c->now_ms);
-    link_tick(&n->out, c->now_ms);
     (void)read_link(c, &n->out, out_events, on_answer, &t);
     if (!n->used)
         return; /* the answer was a map without it */
@@ -779,8 +793,9 @@ bool cluster_is_up(const struct cluster *c)
     if (c->n_uncovered > 0)
         return false;
     for (uint8_t i = 0; i < REDIS_MASTERS_MAX; i++)
-        if (c->nodes[i].used && (c->nodes[i].in.state != LINK_UP ||
-                                 c->nodes[i].out.state != LINK_UP) && is_master(c, i))
+        if (c->nodes[i].used &&
+            (c->nodes[i].in.state != LINK_UP || c->nodes[i].out.state != LINK_UP) &&
+            is_master(c, i))
             return false;
     return true;
 }

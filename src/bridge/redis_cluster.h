@@ -24,14 +24,15 @@ struct cluster_node {
     struct link in;
     struct link out;
     bool used;
-    bool in_up;  /* as of the last look */
-    bool out_up; /* ... */
+    bool in_up;             /* as of the last look */
+    bool out_up;            /* ... */
     uint32_t epoch;         /* of the subscriber connection; grows with each */
     struct backlog flights; /* commands of the publisher connection that are not answered yet */
 };
 
 struct cluster {
-    const struct config_redis *redis; /* where to begin: node 0 is always this one */
+    const struct config *config; /* config->redis: where to begin: node 0 is always this one */
+    struct tls_context *tls;
     struct shm_counters *row;
     struct cluster_node nodes[REDIS_MASTERS_MAX];
     uint8_t map[REDIS_SLOTS]; /* index of a node; CHANNEL_NODE_NONE: nobody's */
@@ -41,11 +42,12 @@ struct cluster {
     bool asking;          /* for the map */
     uint32_t ask_at;      /* whom to ask next */
     uint64_t refresh_at_ms;
-    struct backlog waiting;             /* messages that cannot be sent yet */
+    struct backlog waiting; /* messages that cannot be sent yet */
     uint32_t n_waiting_of[REDIS_SLOTS];
     bool try_waiting;
     bool paused; /* no more is taken from Redis in this turn */
-    uint32_t sweep_at; /* channels are looked at from here on, for whether they are subscribed where they must be */
+    uint32_t
+        sweep_at; /* channels are looked at from here on, for whether they are subscribed where they must be */
     uint32_t sweep_left;
     uint64_t sweep_again_at_ms; /* 0: no need */
     uint64_t now_ms;
@@ -60,7 +62,7 @@ struct cluster_events {
 };
 
 /* `key` is that of the room hashes; all is borrowed. False: out of memory. */
-MUST_USE bool cluster_init(struct cluster *c, const struct config_redis *redis,
+MUST_USE bool cluster_init(struct cluster *c, const struct config *config, struct tls_context *tls,
                            struct shm_counters *row, const uint64_t key[2]);
 void cluster_close(struct cluster *c);
 

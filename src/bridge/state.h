@@ -1,5 +1,5 @@
 /* state.h: what the files of the bridge share. bridge.c is the loop; outbound.c ring -> Redis; inbound.c Redis -> ring; query.c questions of peers; ask.c
- * questions of our own. */
+ * questions of our own; probe.c whether Redis hears us. */
 #ifndef PEAL_BRIDGE_STATE_H
 #define PEAL_BRIDGE_STATE_H
 
@@ -13,9 +13,10 @@
 #include "shm/ring.h"
 
 #define BRIDGE_QUERIES_MAX 256
-#define ANSWER_BYTES_MAX   4096 /* of one without a list: names, escaped, and little more */
+#define ANSWER_BYTES_MAX   4096  /* of one without a list: names, escaped, and little more */
 #define BRIDGE_ASKS_MAX    65536 /* questions of our own under way, of all workers */
 #define ASK_UNCOUNTED      UINT32_MAX
+#define PROBE_CHANNEL_MAX  (CONFIG_TEXT_MAX + 64)
 
 /* A namespace that this host has subscribed to. */
 struct bridge_namespace {
@@ -28,7 +29,7 @@ struct bridge_namespace {
 /* Who asked, and where its answers go. */
 struct bridge_asker {
     char request_id[64];
-    char uid[64]; /* empty: it said none */
+    char uid[64];                 /* empty: it said none */
     char nsp[NAME_BYTES_MAX + 1]; /* it may have ended on this host when the answer is complete */
     uint32_t n_request_id;
     uint32_t n_uid;
@@ -72,6 +73,16 @@ struct bridge_asks {
     uint32_t last_uncounted;
 };
 
+/* Whether what is published comes back (probe.c). */
+struct bridge_probe {
+    bool subscribed; /* its channel, confirmed on the present connection */
+    bool refused;    /* ... by the rights of Redis' user */
+    bool is_out;     /* published, and not back yet */
+    bool proven;     /* one has come back over the two present connections */
+    uint64_t n;      /* of the last one: what it says */
+    uint64_t sent_ms, sent_us;
+};
+
 /* Memory that grows to what was needed once, for building messages. */
 struct bridge_buffer {
     char *bytes;
@@ -86,18 +97,25 @@ struct bridge {
     struct shm_slot *slot;
     struct shm_counters *row;
     const struct wire *wire;
-    struct sharded *sharded;                            /* the sharded wire's; NULL: the classic one */
-    struct link in;                                     /* subscriptions */
-    struct link out;                                    /* PUBLISH */
+    struct tls_context *tls;
+    /* the classic wire's */
+    struct link in;  /* subscriptions */
+    struct link out; /* PUBLISH */
+    struct bridge_probe probe;
+    uint32_t n_confirmed; /* subscriptions confirmed on the present connection */
+    uint32_t n_subscriptions;
+    bool drained; /* all that the subscriber's connection held in this turn has been taken in */
+    /* the sharded wire's */
+    struct sharded *sharded;
+    bool ready; /* all subscriptions have been confirmed once since it was connected */
+
     struct bridge_namespace namespaces[NAMESPACES_MAX]; /* no two have one index */
     uint32_t n_namespaces;
-    uint64_t changes_seen; /* of the host's table */
-    char uid[SHARDED_UID_CHARS]; /* of this host in the cluster. Node has one for each namespace, but nothing looks at two together */
+    uint64_t changes_seen;     /* of the host's table */
+    uint64_t subscribed_at_ms; /* when the last subscription of a namespace was asked for */
+    char uid
+        [SHARDED_UID_CHARS]; /* of this host in the cluster. Node has one for each namespace, but nothing looks at two together */
     uint32_t n_uid;
-    uint32_t n_confirmed;    /* subscriptions confirmed on the present connection */
-    uint32_t n_subscriptions;
-    uint64_t subscribed_at_ms; /* when the last of them was asked for */
-    bool ready;                /* all have been confirmed once on the present connection */
     struct bridge_asks asks;
     struct bridge_query queries[BRIDGE_QUERIES_MAX];
     struct bridge_buffer payload, scratch, record, pending, message;
@@ -115,7 +133,7 @@ MUST_USE char *bridge_room(struct bridge_buffer *b, uint64_t n_bytes);
 struct slice bridge_nsp(const struct bridge_namespace *n);
 struct slice bridge_uid(const struct bridge *b);
 
-/* PUBLISH. False: not up or too much waits; counted. */
+/* PUBLISH, at once or when Redis is there again. False: no memory; counted. */
 bool bridge_publish(struct bridge *b, struct slice channel, struct slice payload);
 bool bridge_respond(struct bridge *b, const struct bridge_asker *asker, struct slice payload);
 
@@ -144,6 +162,14 @@ void inbound_act(struct bridge *b, const struct bridge_namespace *n,
                  const struct adapter_request *r);
 void inbound_event(struct bridge *b, const struct bridge_namespace *n,
                    const struct adapter_opts *opts, const struct msgpack_text *event, double id);
+/* probe.c: is told when the subscriber is up, when its subscription is confirmed, when a PING is answered, and what comes on its channel. */
+bool probe_is_channel(const struct bridge *b, struct slice channel);
+void probe_subscribe(struct bridge *b);
+void probe_confirmed(struct bridge *b);
+void probe_pong(struct bridge *b);
+void probe_heard(struct bridge *b, struct slice payload);
+/* Once per turn. drained: all that the subscriber's connection holds has been taken in. */
+void probe_tick(struct bridge *b, bool drained);
 
 /* query.c */
 /* NULL: too many, or the asker's names are too long. */

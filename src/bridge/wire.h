@@ -1,5 +1,5 @@
-/* wire.h: the seam between what the bridge does and how it is said. There are two wires: the classic adapter's (bridge.c) and the sharded one's
- * (wire_sharded.c); redis_adapter chooses once, at start. What a message means is no matter of the wire: inbound.c, outbound.c, query.c. */
+/* wire.h: the seam between what the bridge does and how it is said. There are two wires: the classic adapter's (wire_pubsub.c) and the sharded one's
+ * (wire_sharded.c); redis_adapter chooses once, at start. What a message means is no matter of the wire: inbound.c, outbound.c, query.c, ask.c. */
 #ifndef PEAL_BRIDGE_WIRE_H
 #define PEAL_BRIDGE_WIRE_H
 
@@ -15,12 +15,18 @@ struct wire {
     void (*close)(struct bridge *b);
     uint32_t (*fds)(struct bridge *b, struct pollfd *fds); /* at most WIRE_FDS_MAX */
     uint32_t (*wait_ms)(struct bridge *b);                 /* how long a sleep may last */
-    void (*turn)(struct bridge *b, const struct pollfd *fds); /* after poll: connects, reads, acts on what came */
+    void (*turn)(struct bridge *b,
+                 const struct pollfd *fds); /* after poll: connects, reads, acts on what came */
     void (*flush)(struct bridge *b);
-    bool (*unsent)(struct bridge *b); /* something is still to be written */
+    void (*finish)(
+        struct bridge *b,
+        const struct pollfd *fds);       /* in the end, instead of turn and flush: only writes */
+    bool (*is_unsent)(struct bridge *b); /* something can still be written */
     bool (*is_connected)(struct bridge *b);
-    bool (*is_subscribed)(struct bridge *b); /* connected, and all subscriptions of namespaces confirmed */
-    bool (*is_up)(struct bridge *b); /* the same; a namespace that has just come does not count */
+    bool (*is_subscribed)(
+        struct bridge *b); /* connected, and all subscriptions of namespaces confirmed */
+    bool (*is_up)(
+        struct bridge *b); /* the same, but that a namespace that has just come does not count */
 
     /* --- subscriptions --- */
     void (*enter)(struct bridge *b, struct bridge_namespace *n); /* may be called again */
@@ -29,7 +35,8 @@ struct wire {
     void (*on_worker_gone)(struct bridge *b, uint32_t slot);
 
     /* --- what is said; into sinks, of which the caller asks whether they were too small --- */
-    bool (*publish)(struct bridge *b, struct slice channel, struct slice payload); /* false: counted by the caller */
+    bool (*publish)(struct bridge *b, struct slice channel,
+                    struct slice payload); /* false: counted by the caller */
     void (*put_channel)(struct bridge *b, struct msgpack_sink *sink, struct slice nsp,
                         const struct adapter_opts *opts);
     enum adapter_result (*put_broadcast)(struct bridge *b, struct msgpack_sink *sink,
@@ -38,7 +45,8 @@ struct wire {
                                          const struct msgpack_text *event);
 
     /* --- questions of our own --- */
-    bool (*ask_count)(struct bridge *b, const struct bridge_namespace *n); /* ask_counted tells; false: not now */
+    bool (*ask_count)(struct bridge *b,
+                      const struct bridge_namespace *n); /* ask_counted tells; false: not now */
     void (*put_request_channel)(struct bridge *b, struct msgpack_sink *sink, struct slice nsp);
     enum adapter_result (*put_server_emit)(struct bridge *b, struct msgpack_sink *sink,
                                            struct msgpack_sink *scratch, struct slice nsp,

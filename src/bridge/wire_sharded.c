@@ -15,7 +15,8 @@
 #include "shm/atomic.h"
 #include "shm/recoverable.h"
 
-#define LINGER_MS    2000  /* a room without members is still listened to, besides the time that recovery allows */
+#define LINGER_MS \
+    2000 /* a room without members is still listened to, besides the time that recovery allows */
 #define ASK_AGAIN_MS 10000 /* for rooms that were refused */
 
 #define CHANNEL_BYTES_MAX (CONFIG_TEXT_MAX + 2 * NAME_BYTES_MAX + 16)
@@ -124,8 +125,8 @@ static void hold_detached(struct bridge *b)
             struct slice in = slice_of(nsp.name, nsp.n_bytes);
 
             hold_room(b, in, name, 1ull << PEAL_SLOT_ADMIN);
-            cluster_release(&s->cluster, text_of_channel(b, text, in, name), 1ull << PEAL_SLOT_ADMIN,
-                            s->linger_ms);
+            cluster_release(&s->cluster, text_of_channel(b, text, in, name),
+                            1ull << PEAL_SLOT_ADMIN, s->linger_ms);
         }
     }
 }
@@ -160,7 +161,7 @@ static bool sharded_open(struct bridge *b)
     struct sharded *s = calloc(1, sizeof *s);
 
     if (s == NULL ||
-        !cluster_init(&s->cluster, &b->config->redis, b->row, b->region.header->hash_key)) {
+        !cluster_init(&s->cluster, b->config, b->tls, b->row, b->region.header->hash_key)) {
         free(s);
         return false;
     }
@@ -215,8 +216,9 @@ static void take_answer(struct bridge *b, const struct adapter_request *r)
 
     reply.request_id = r->request_id;
     reply.type = r->type == ADAPTER_FETCH ? ADAPTER_TYPES : r->type;
-    reply.list = r->type == ADAPTER_FETCH ? slice_of(r->data.json.bytes + 1, r->data.json.n_bytes - 2)
-                                          : (struct slice){ NULL, 0 };
+    reply.list = r->type == ADAPTER_FETCH
+                     ? slice_of(r->data.json.bytes + 1, r->data.json.n_bytes - 2)
+                     : (struct slice){ NULL, 0 };
     reply.client_count = r->client_count;
     reply.value.json = r->data.json;
     reply.value.n_attachments = r->data.n_attachments;
@@ -273,6 +275,7 @@ static void sharded_turn(struct bridge *b, const struct pollfd *fds)
     struct sharded *s = b->sharded;
     struct cluster_events events = { on_message, on_counted, b };
 
+    bridge_retry(b);
     cluster_turn(&s->cluster, fds, b->n_pending == 0, b->now_ms, &events);
     ask_workers(b);
     if (s->telling == 0)
@@ -284,7 +287,13 @@ static void sharded_flush(struct bridge *b)
     cluster_flush(&b->sharded->cluster, b->now_ms);
 }
 
-static bool sharded_unsent(struct bridge *b)
+static void sharded_finish(struct bridge *b, const struct pollfd *fds)
+{
+    (void)fds; /* at most once: what is written is not asked after */
+    sharded_flush(b);
+}
+
+static bool sharded_is_unsent(struct bridge *b)
 {
     return cluster_unsent(&b->sharded->cluster);
 }
@@ -447,7 +456,8 @@ const struct wire wire_sharded = {
     .wait_ms = sharded_wait_ms,
     .turn = sharded_turn,
     .flush = sharded_flush,
-    .unsent = sharded_unsent,
+    .finish = sharded_finish,
+    .is_unsent = sharded_is_unsent,
     .is_connected = sharded_is_connected,
     .is_subscribed = sharded_is_subscribed,
     .is_up = sharded_is_up,

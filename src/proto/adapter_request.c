@@ -155,14 +155,17 @@ static void take_flags(const struct adapter_field *f, struct adapter_flags *flag
     flags->is_volatile = is_truthy(&fields[VOLATILE]);
     flags->is_broadcast = is_truthy(&fields[BROADCAST]);
     flags->expects_single = is_truthy(&fields[SINGLE]);
-    flags->has_compress = !adapter_is_absent(&fields[COMPRESS]) && fields[COMPRESS].kind == JSON_BOOL;
+    flags->has_compress =
+        !adapter_is_absent(&fields[COMPRESS]) && fields[COMPRESS].kind == JSON_BOOL;
     flags->compress = !flags->has_compress || is_truthy(&fields[COMPRESS]);
-    flags->has_timeout = !adapter_is_absent(&fields[TIMEOUT]) && fields[TIMEOUT].kind == JSON_NUMBER &&
+    flags->has_timeout = !adapter_is_absent(&fields[TIMEOUT]) &&
+                         fields[TIMEOUT].kind == JSON_NUMBER &&
                          isfinite(json_number(fields[TIMEOUT].value));
     flags->timeout_ms = flags->has_timeout ? json_number(fields[TIMEOUT].value) : 0;
 }
 
-static bool take_opts(const struct adapter_field *f, struct msgpack_sink *sink, struct adapter_opts *opts)
+static bool take_opts(const struct adapter_field *f, struct msgpack_sink *sink,
+                      struct adapter_opts *opts)
 {
     enum { ROOMS, EXCEPT, FLAGS, N_OPTS };
     static const char *const names[N_OPTS] = { "rooms", "except", "flags" };
@@ -233,8 +236,8 @@ static bool take_change(const struct adapter_field *fields, struct msgpack_sink 
     return !adapter_is_absent(rooms) && take_names(rooms, true, sink, &out->names, &out->n_names);
 }
 
-MUST_USE bool adapter_take_body(const struct adapter_field fields[MEMBERS], struct msgpack_sink *sink,
-                      struct adapter_request *out)
+MUST_USE bool adapter_take_body(const struct adapter_field fields[MEMBERS],
+                                struct msgpack_sink *sink, struct adapter_request *out)
 {
     switch (out->type) {
     case ADAPTER_SOCKETS:
@@ -244,9 +247,12 @@ MUST_USE bool adapter_take_body(const struct adapter_field fields[MEMBERS], stru
     case ADAPTER_LEAVE:
     case ADAPTER_DISCONNECT: return take_change(fields, sink, out);
     case ADAPTER_FETCH: return take_opts(&fields[MEMBER_OPTS], sink, &out->opts);
-    case ADAPTER_SERVER_EMIT: out->data.json = fields[MEMBER_DATA].value; return is_event(&fields[MEMBER_DATA]);
+    case ADAPTER_SERVER_EMIT:
+        out->data.json = fields[MEMBER_DATA].value;
+        return is_event(&fields[MEMBER_DATA]);
     case ADAPTER_BROADCAST:
-        return take_packet(&fields[MEMBER_PACKET], out) && take_opts(&fields[MEMBER_OPTS], sink, &out->opts);
+        return take_packet(&fields[MEMBER_PACKET], out) &&
+               take_opts(&fields[MEMBER_OPTS], sink, &out->opts);
     case ADAPTER_CLIENT_COUNT:
         if (adapter_is_absent(&fields[MEMBER_COUNT]) || fields[MEMBER_COUNT].kind != JSON_NUMBER)
             return false;
@@ -260,12 +266,17 @@ MUST_USE bool adapter_take_body(const struct adapter_field fields[MEMBERS], stru
 
 static bool take_request(struct slice json, struct msgpack_sink *sink, struct adapter_request *out)
 {
-    static const char *const names[MEMBERS] = {
-        [MEMBER_TYPE] = "type",     [MEMBER_UID] = "uid",          [MEMBER_REQUEST_ID] = "requestId",
-        [MEMBER_ROOMS] = "rooms",   [MEMBER_OPTS] = "opts",        [MEMBER_SID] = "sid",
-        [MEMBER_ROOM] = "room",     [MEMBER_CLOSE] = "close",      [MEMBER_DATA] = "data",
-        [MEMBER_PACKET] = "packet", [MEMBER_COUNT] = "clientCount"
-    };
+    static const char *const names[MEMBERS] = { [MEMBER_TYPE] = "type",
+                                                [MEMBER_UID] = "uid",
+                                                [MEMBER_REQUEST_ID] = "requestId",
+                                                [MEMBER_ROOMS] = "rooms",
+                                                [MEMBER_OPTS] = "opts",
+                                                [MEMBER_SID] = "sid",
+                                                [MEMBER_ROOM] = "room",
+                                                [MEMBER_CLOSE] = "close",
+                                                [MEMBER_DATA] = "data",
+                                                [MEMBER_PACKET] = "packet",
+                                                [MEMBER_COUNT] = "clientCount" };
     struct adapter_field fields[MEMBERS];
     double type;
 

@@ -59,8 +59,12 @@ static bool take_data(enum sharded_type type, struct slice data, struct msgpack_
                       struct adapter_request *out)
 {
     static const char *const names[MEMBERS] = {
-        [MEMBER_REQUEST_ID] = "requestId", [MEMBER_ROOMS] = "rooms",   [MEMBER_OPTS] = "opts",
-        [MEMBER_CLOSE] = "close",          [MEMBER_PACKET] = "packet", [MEMBER_COUNT] = "clientCount",
+        [MEMBER_REQUEST_ID] = "requestId",
+        [MEMBER_ROOMS] = "rooms",
+        [MEMBER_OPTS] = "opts",
+        [MEMBER_CLOSE] = "close",
+        [MEMBER_PACKET] = "packet",
+        [MEMBER_COUNT] = "clientCount",
         [MEMBER_DATA] = "sockets",
     };
     struct adapter_field fields[MEMBERS];

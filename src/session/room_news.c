@@ -112,7 +112,8 @@ void room_news_tell_all(struct room_news *news)
     news->n_notes = news->at = 0;
     news->telling = true;
     news->next_room = news->next_sock = 0;
-    if (make_room(news, NOTE_HEAD + 1)) /* no memory: what is told is not whole until the next time */
+    if (make_room(news,
+                  NOTE_HEAD + 1)) /* no memory: what is told is not whole until the next time */
         note(news, NEWS_BEGIN, slice_of("/", 1), slice_of("", 0));
 }
 

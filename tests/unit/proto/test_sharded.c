@@ -114,7 +114,7 @@ static const char *text_of(const json_t *object, const char *key)
 /* Which channel Node chose for the broadcast that was read last. */
 static void check_channel(const char *vector, const char *channel)
 {
-    enum sharded_mode mode = strncmp(vector, "static/", 7) == 0     ? SHARDED_STATIC
+    enum sharded_mode mode = strncmp(vector, "static/", 7) == 0    ? SHARDED_STATIC
                              : strncmp(vector, "dynamic/", 8) == 0 ? SHARDED_DYNAMIC
                                                                    : SHARDED_DYNAMIC_PRIVATE;
     struct msgpack_sink sink = msgpack_sink_of(encode_bytes, sizeof encode_bytes);
@@ -144,7 +144,8 @@ static void test_recorded_messages_of_node_servers(void **state)
                 continue;
             print_message("%s\n", text_of(vector, "name"));
             assert_int_equal(read_payload(unhex(hex)), ADAPTER_OK);
-            assert_true(slice_equal(write_again(), slice_of(payload_bytes, (uint32_t)strlen(hex) / 2)));
+            assert_true(
+                slice_equal(write_again(), slice_of(payload_bytes, (uint32_t)strlen(hex) / 2)));
             if (r->type == ADAPTER_BROADCAST)
                 check_channel(text_of(vector, "name"), text_of(command, "channel"));
             n++;
@@ -157,10 +158,11 @@ static void test_recorded_messages_of_node_servers(void **state)
 static void test_each_type_is_read(void **state)
 {
     (void)state;
-    assert_int_equal(read_text("{\"nsp\":\"/chat\",\"uid\":\"u\",\"data\":{\"opts\":{\"rooms\":[\"a\",7],"
-                               "\"except\":[],\"flags\":{\"volatile\":true,\"compress\":false}},"
-                               "\"packet\":{\"data\":[\"e\",{\"x\":[1]}],\"type\":2}},\"type\":3}"),
-                     ADAPTER_OK);
+    assert_int_equal(
+        read_text("{\"nsp\":\"/chat\",\"uid\":\"u\",\"data\":{\"opts\":{\"rooms\":[\"a\",7],"
+                  "\"except\":[],\"flags\":{\"volatile\":true,\"compress\":false}},"
+                  "\"packet\":{\"data\":[\"e\",{\"x\":[1]}],\"type\":2}},\"type\":3}"),
+        ADAPTER_OK);
     assert_int_equal(r->type, ADAPTER_BROADCAST);
     assert_null(r->request_id.bytes);
     assert_slice(message.nsp, "/chat");
@@ -173,16 +175,19 @@ static void test_each_type_is_read(void **state)
     assert_false(r->opts.flags.compress);
     assert_false(r->has_id);
 
-    assert_int_equal(read_text("{\"type\":8,\"nsp\":\"/\",\"uid\":\"u\",\"data\":{\"requestId\":\"q\","
-                               "\"sockets\":[{\"id\":\"i\"}]}}"),
-                     ADAPTER_OK);
+    assert_int_equal(
+        read_text("{\"type\":8,\"nsp\":\"/\",\"uid\":\"u\",\"data\":{\"requestId\":\"q\","
+                  "\"sockets\":[{\"id\":\"i\"}]}}"),
+        ADAPTER_OK);
     assert_true(message.is_answer);
     assert_slice(r->data.json, "[{\"id\":\"i\"}]");
-    assert_int_equal(read_text("{\"type\":10,\"nsp\":\"/\",\"data\":{\"requestId\":\"q\"}}"), ADAPTER_OK);
+    assert_int_equal(read_text("{\"type\":10,\"nsp\":\"/\",\"data\":{\"requestId\":\"q\"}}"),
+                     ADAPTER_OK);
     assert_true(message.is_answer);
     assert_null(r->data.json.bytes);
     assert_null(r->uid.bytes);
-    assert_slice(write_again(), "{\"type\":10,\"data\":{\"requestId\":\"q\"},\"uid\":\"\",\"nsp\":\"/\"}");
+    assert_slice(write_again(),
+                 "{\"type\":10,\"data\":{\"requestId\":\"q\"},\"uid\":\"\",\"nsp\":\"/\"}");
     assert_int_equal(read_text("{\"type\":6,\"nsp\":\"/\",\"data\":{\"opts\":{}}}"), ADAPTER_OK);
     assert_false(r->close);
 }
@@ -190,7 +195,14 @@ static void test_each_type_is_read(void **state)
 static void test_what_cannot_be_acted_on_is_bad(void **state)
 {
     static const char *const bad[] = {
-        "", "{", "{}", "[]", "[3]", "null", "{\"type\":3}", "{\"type\":3,\"nsp\":\"/\"}",
+        "",
+        "{",
+        "{}",
+        "[]",
+        "[3]",
+        "null",
+        "{\"type\":3}",
+        "{\"type\":3,\"nsp\":\"/\"}",
         /* types that there are not, or that are for heartbeats */
         "{\"type\":1,\"nsp\":\"/\",\"uid\":\"u\",\"data\":{}}",
         "{\"type\":2,\"nsp\":\"/\",\"uid\":\"u\",\"data\":{}}",
@@ -202,13 +214,17 @@ static void test_what_cannot_be_acted_on_is_bad(void **state)
         "{\"type\":3,\"data\":{\"packet\":{\"type\":2,\"data\":[\"e\"]},\"opts\":{}}}",
         "{\"type\":3,\"nsp\":4,\"data\":{\"packet\":{\"type\":2,\"data\":[\"e\"]},\"opts\":{}}}",
         /* packets of other types, without a name, lists that are none */
-        "{\"type\":3,\"nsp\":\"/\",\"data\":{\"packet\":{\"type\":0,\"data\":[\"e\"]},\"opts\":{}}}",
+        "{\"type\":3,\"nsp\":\"/"
+        "\",\"data\":{\"packet\":{\"type\":0,\"data\":[\"e\"]},\"opts\":{}}}",
         "{\"type\":3,\"nsp\":\"/\",\"data\":{\"packet\":{\"type\":2,\"data\":[]},\"opts\":{}}}",
         "{\"type\":3,\"nsp\":\"/\",\"data\":{\"packet\":{\"type\":2,\"data\":[{}]},\"opts\":{}}}",
         "{\"type\":3,\"nsp\":\"/\",\"data\":{\"packet\":{\"type\":2,\"data\":[\"e\"]}}}",
-        "{\"type\":3,\"nsp\":\"/\",\"data\":{\"packet\":{\"type\":2,\"data\":[\"e\"]},\"opts\":{\"rooms\":1}}}",
-        "{\"type\":3,\"nsp\":\"/\",\"data\":{\"packet\":{\"type\":2,\"data\":[\"e\"]},\"opts\":{\"rooms\":[[]]}}}",
-        "{\"type\":3,\"nsp\":\"/\",\"data\":{\"requestId\":4,\"packet\":{\"type\":2,\"data\":[\"e\"]},\"opts\":{}}}",
+        "{\"type\":3,\"nsp\":\"/"
+        "\",\"data\":{\"packet\":{\"type\":2,\"data\":[\"e\"]},\"opts\":{\"rooms\":1}}}",
+        "{\"type\":3,\"nsp\":\"/"
+        "\",\"data\":{\"packet\":{\"type\":2,\"data\":[\"e\"]},\"opts\":{\"rooms\":[[]]}}}",
+        "{\"type\":3,\"nsp\":\"/"
+        "\",\"data\":{\"requestId\":4,\"packet\":{\"type\":2,\"data\":[\"e\"]},\"opts\":{}}}",
         "{\"type\":3,\"nsp\":\"/\",\"data\":[]}",
         "{\"type\":4,\"nsp\":\"/\",\"data\":{\"opts\":{}}}",
         "{\"type\":4,\"nsp\":\"/\",\"data\":{\"sid\":\"s\",\"room\":\"r\",\"rooms\":[\"r\"]}}",
@@ -234,10 +250,11 @@ static void test_what_cannot_be_acted_on_is_bad(void **state)
 
 static void test_any_cut_of_a_message_is_bad(void **state)
 {
-    static const char hex[] =
-        "84a47479706503a46461746182a67061636b657482a47479706502a46461746192a362696ec4020102a46f707473"
-        "83a5726f6f6d7390a665786365707490a5666c61677380a3756964b063356163323736663163346164393635a36e"
-        "7370a12f";
+    static const char hex[] = "84a47479706503a46461746182a67061636b657482a47479706502a46461746192a3"
+                              "62696ec4020102a46f707473"
+                              "83a5726f6f6d7390a665786365707490a5666c61677380a3756964b0633561633237"
+                              "36663163346164393635a36e"
+                              "7370a12f";
     struct slice payload = unhex(hex);
 
     (void)state;
@@ -312,10 +329,11 @@ static void test_flags_are_written_in_nodes_order(void **state)
 
     (void)state;
     sharded_put_fetch(&sink, &head, &opts);
-    assert_slice(msgpack_sink_slice(&sink, 0),
-                 "{\"type\":7,\"data\":{\"opts\":{\"rooms\":[],\"except\":[],\"flags\":{"
-                 "\"expectSingleResponse\":true,\"timeout\":400,\"volatile\":true,\"compress\":false,"
-                 "\"broadcast\":true}},\"requestId\":\"q\"},\"uid\":\"u\",\"nsp\":\"/\"}");
+    assert_slice(
+        msgpack_sink_slice(&sink, 0),
+        "{\"type\":7,\"data\":{\"opts\":{\"rooms\":[],\"except\":[],\"flags\":{"
+        "\"expectSingleResponse\":true,\"timeout\":400,\"volatile\":true,\"compress\":false,"
+        "\"broadcast\":true}},\"requestId\":\"q\"},\"uid\":\"u\",\"nsp\":\"/\"}");
 }
 
 static void test_names_of_twenty_utf16_units_have_no_channel_in_dynamic_mode(void **state)
@@ -328,8 +346,8 @@ static void test_names_of_twenty_utf16_units_have_no_channel_in_dynamic_mode(voi
         { "1234567890123456789", true },
         { "12345678901234567890", false },
         { "123456789012345678901", true },
-        { "1234567890123456789\xc3\xa9", false },          /* é: one unit */
-        { "123456789012345678\xf0\x9f\x98\x80", false },  /* an emoji: two */
+        { "1234567890123456789\xc3\xa9", false },        /* é: one unit */
+        { "123456789012345678\xf0\x9f\x98\x80", false }, /* an emoji: two */
         { "1234567890123456789\xf0\x9f\x98\x80", true },
     };
 
