@@ -73,7 +73,13 @@ bool cluster_is_master(const struct cluster *c, uint8_t node)
     return memchr(c->map, node, sizeof c->map) != NULL;
 }
 
-/* Nodes that have no slot any more go; the configured one when there is another to ask. */
+static bool is_idle(const struct cluster *c, uint8_t node)
+{
+    return c->nodes[node].used && !cluster_is_master(c, node) &&
+           c->nodes[node].flights.n_items == 0;
+}
+
+/* Nodes that have no slot any more go when they have answered everything; the configured one when there is another to ask. */
 static void drop_idle_nodes(struct cluster *c)
 {
     bool any = false;
@@ -81,11 +87,11 @@ static void drop_idle_nodes(struct cluster *c)
     for (uint8_t i = 1; i < REDIS_MASTERS_MAX; i++) {
         struct cluster_node *n = &c->nodes[i];
 
-        if (n->used && !cluster_is_master(c, i))
+        if (is_idle(c, i))
             cluster_close_node(n);
         any = any || (n->used && n->out.state == LINK_UP);
     }
-    if (any && c->nodes[0].used && !cluster_is_master(c, 0))
+    if (any && is_idle(c, 0))
         cluster_close_node(&c->nodes[0]);
 }
 

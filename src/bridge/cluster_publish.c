@@ -1,7 +1,8 @@
 /* cluster_publish.c: what is published, answered, refused and sent elsewhere.
  *
  * Invariant: a flight is in its node's list exactly until its answer has come or the connection is gone. Messages of one slot keep their order: while some of
- *            them wait, all that follow do; those that were refused by the wrong master go to the right one together, before newer ones. */
+ *            them wait, all that follow do; those that the wrong master has refused go to the right one together. (If we learn of a move before the refusals
+ *            have come, newer ones go ahead: Pub/Sub promises no order between connections.) */
 #include <hiredis/hiredis.h>
 
 #include "bridge/cluster_internal.h"
@@ -235,9 +236,8 @@ bool cluster_on_answer(void *context, struct redisReply *reply)
                 !t->events->counted(t->events->context, id, (uint32_t)reply->element[1]->integer);
         break;
     }
-    if (n->used && n->flights.n_items > 0) /* the node may have gone with the new map */
-        backlog_pop(&n->flights);
-    return n->used && !c->paused;
+    backlog_pop(&n->flights); /* its node is there still: only idle ones go */
+    return !c->paused;
 }
 
 void cluster_on_publisher_gone(struct cluster *c, struct cluster_node *n)

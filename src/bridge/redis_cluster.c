@@ -31,18 +31,20 @@ void cluster_close(struct cluster *c)
 
 uint32_t cluster_fds(const struct cluster *c, struct pollfd *fds, bool read)
 {
+    uint32_t n_fds = 0;
+
     for (uint32_t i = 0; i < REDIS_MASTERS_MAX; i++) {
         const struct cluster_node *n = &c->nodes[i];
         short in = n->used ? link_events(&n->in) : 0;
-
         short out = n->used ? link_events(&n->out) : 0;
 
         fds[2 * i] =
             (struct pollfd){ n->used ? n->in.fd : -1, (short)(read ? in : in & ~POLLIN), 0 };
         fds[2 * i + 1] =
             (struct pollfd){ n->used ? n->out.fd : -1, (short)(read ? out : out & ~POLLIN), 0 };
+        n_fds = n->used ? 2 * i + 2 : n_fds;
     }
-    return CLUSTER_FDS_MAX;
+    return n_fds;
 }
 
 uint32_t cluster_wait_ms(const struct cluster *c, uint64_t now_ms)
@@ -73,7 +75,7 @@ static bool read_link(struct cluster *c, struct link *l, short events, link_on_r
     if (!c->paused && l->state == LINK_UP)
         link_replies(l, c->now_ms, on_reply, t);
     came_up = link_on_events(l, events, !c->paused, c->now_ms, on_reply, t);
-    if (t->node->used && (!c->paused || l->state != LINK_UP))
+    if (!c->paused || l->state != LINK_UP)
         link_tick(l, c->now_ms);
     return came_up;
 }
@@ -84,8 +86,6 @@ static void node_turn(struct cluster *c, struct cluster_node *n, short in_events
     struct cluster_reading t = { c, n, events };
 
     (void)read_link(c, &n->out, out_events, cluster_on_answer, &t);
-    if (!n->used)
-        return; /* the answer was a map without it */
     if (read_link(c, &n->in, in_events, cluster_on_push, &t))
         n->epoch++;
     if (n->in_up != (n->in.state == LINK_UP)) {
