@@ -82,6 +82,7 @@ static const struct {
     { "WRONGPASS", "check user and password in redis, or redis_password_file", true },
     { "NOAUTH", "Redis wants a password: in redis, or in redis_password_file", true },
     { "without any password configured", "Redis has no password: configure none here", true },
+    { "'cluster|slots'", "redis_adapter = sharded: ACL SETUSER USER +cluster|slots", true },
     { "NOPERM", "let this user use Pub/Sub: ACL SETUSER USER +@pubsub +@connection &*", true },
     { "DB index", "Redis has no such database: change the number behind the host in redis", true },
     { "SELECT is not allowed", "a Redis Cluster has one database: no number behind the host",
