@@ -5,7 +5,7 @@
 // Messages a second: PEAL_OUTAGE_RATE, else 1,000; with PEAL_FULL=1 5,000, and outages of 30 s instead of 7.5. @test parallel timeout=600
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { defer, ioClient, pealBinary, redisClient, sleep, slow, startForwarder, startNodeServer, startPeal, startRedis, test, waitFor } from './lib/index.mjs';
+import { defer, ioClient, pealBinary, redisClient, sleep, slow, startForwarder, startNodeServer, startPeal, startRedis, test, waitFor, wsClient } from './lib/index.mjs';
 import { startNamespace } from './lib/cable.mjs';
 import { relay, startLoad } from './lib/load.mjs';
 
@@ -14,7 +14,7 @@ const RATE = Number(process.env.PEAL_OUTAGE_RATE ?? (FULL ? 5000 : slow > 1 ? 25
 const OUTAGE_MS = FULL ? 30000 : 7500; // longer than a connection is waited for that does not answer
 const BUFFER = 4 << 20;
 const GROWTH_MAX = BUFFER + (slow > 1 ? 64 << 20 : 6 << 20); // and in flight, what the reader holds, and the allocator's reserve
-const PUBLISHERS = 5;
+const PUBLISHERS = 2;
 
 const bridgeOf = (peal) => peal.children().find(({ pid }) => readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('--child=bridge:'));
 
@@ -33,12 +33,19 @@ async function startScene(t, { redis, pealRedis = redis.url, options = {}, bin =
       setInterval(() => io.to('beat').emit('down', Date.now()), 50);
     },
   });
-  const [here, there] = await Promise.all([ioClient(t, peal.url), ioClient(t, node.url)]);
+  // A client of Node's without a library: it shall not be what is too slow.
+  const [here, there] = await Promise.all([ioClient(t, peal.url), wsClient(t, `ws://127.0.0.1:${node.port}/socket.io/?EIO=4&transport=websocket`)]);
+  const scene = { peal, node, here, up: 0, down: 0, beats: 0, heard: [], dead: [] };
   here.emit('join', 'beat');
-  const scene = { peal, node, here, there, up: 0, down: 0, beats: 0, heard: [], dead: [] };
   here.on('down', (at) => (scene.down = Math.max(scene.down, at)));
-  there.on('up', (at) => (scene.up = Math.max(scene.up, at)));
-  there.on('m', (text) => scene.heard.push(parseInt(text.split('.')[1], 16)));
+  there.removeAllListeners('message');
+  there.on('message', (data) => {
+    const text = data.toString();
+    if (text === '2') there.send('3');
+    else if (text.startsWith('42["m","')) scene.heard.push(parseInt(text.slice(8).split('.')[1], 16));
+    else if (text.startsWith('42["up",')) scene.up = Math.max(scene.up, Number(text.slice(8, -1)));
+  });
+  there.send('40');
   const timer = setInterval(() => {
     scene.beats++;
     here.emit('publish', 'beat', 'up', Date.now());
@@ -60,7 +67,7 @@ async function underLoad(t, scene, trouble, { nodeStays = true, seconds = 7 } = 
   const pids = peal.children().map(({ pid }) => pid).sort();
   const bridge = bridgeOf(peal);
   const perPublisher = Math.ceil((RATE / PUBLISHERS) * seconds);
-  const load = startLoad(t, 'fanout', { url: `${peal.wsUrl}/`, clients: PUBLISHERS + 2, publishers: PUBLISHERS, rate: RATE / PUBLISHERS, messages: perPublisher, sources: 0, window: 1024,
+  const load = startLoad(t, 'fanout', { url: `${peal.wsUrl}/`, clients: PUBLISHERS + 1, publishers: PUBLISHERS, rate: RATE / PUBLISHERS, messages: perPublisher, sources: 0, window: 1024,
     timeout: 200, settle: 3000 * slow });
   await waitFor(() => scene.heard.length > RATE, { timeout: 20000, what: 'the load' });
   const before = privateBytes(bridge);
@@ -76,29 +83,32 @@ async function underLoad(t, scene, trouble, { nodeStays = true, seconds = 7 } = 
 
   // Local clients: everything, once, in one order. bench/load has looked.
   assert.equal(result.ok, true, JSON.stringify(result));
-  assert.equal(result.sent, PUBLISHERS * perPublisher);
+  assert.equal(result.sent, PUBLISHERS * perPublisher, 'the load was what it should be');
   assert.equal(result.lost + result.repeated + result.out_of_order + result.foreign + result.unanswered, 0);
   assert.deepEqual(scene.dead, [], 'no client was disconnected');
   assert.deepEqual(peal.children().map(({ pid }) => pid).sort(), pids, 'no process has ended');
-  const metrics = await peal.metrics();
-  assert.equal(metrics.sum('peal_worker_restarts_total'), 0);
+  const total = PUBLISHERS * perPublisher;
+  let published, dropped, all;
+  await waitFor(async () => {
+    const metrics = await peal.metrics();
+    published = metrics.get('peal_redis_published_total');
+    dropped = outbound.map((reason) => metrics.get('peal_redis_dropped_total', { reason }));
+    all = dropped.reduce((a, b) => a + b, 0);
+    return published + all === total + scene.beats;
+  }, { timeout: 20000, what: () => `${published} published and ${outbound}: ${dropped} to be ${total + scene.beats}` });
 
-  // The others: in order, none twice, and none missing that is not counted.
+  // The others: none missing that is not counted, in order, and none twice.
+  if (nodeStays) await waitFor(() => scene.heard.length + all >= total, { timeout: 20000, what: () => `${scene.heard.length} heard and ${outbound}: ${dropped} to be ${total}` });
   const last = Array.from({ length: PUBLISHERS }, () => -1);
   for (const index of scene.heard) {
     const publisher = Math.floor(index / perPublisher);
     assert.ok(index > last[publisher], `message ${index} after ${last[publisher]}`);
     last[publisher] = index;
   }
-  const dropped = outbound.map((reason) => metrics.get('peal_redis_dropped_total', { reason }));
-  const all = dropped.reduce((a, b) => a + b, 0);
-  const messages = PUBLISHERS * perPublisher + scene.beats;
-  assert.equal(metrics.get('peal_redis_published_total') + all, messages, `published and ${outbound}: ${dropped}`);
-  if (nodeStays) assert.ok(scene.heard.length + all >= PUBLISHERS * perPublisher, `${scene.heard.length} heard, ${outbound}: ${dropped}, of ${PUBLISHERS * perPublisher}`);
 
   assert.ok(most - before <= GROWTH_MAX, `the bridge grew from ${before} to ${most}`);
   assert.ok(took <= 5000 * slow, `both ways again only ${took} ms after Redis was back`);
-  t.diagnostic(`${RATE}/s: both ways again after ${took} ms; bridge ${Math.round(before / 1024)}K, at most ${Math.round(most / 1024)}K; heard ${scene.heard.length} of ${PUBLISHERS * perPublisher}; ` +
+  t.diagnostic(`${RATE}/s: both ways again after ${took} ms; bridge ${Math.round(before / 1024)}K, at most ${Math.round(most / 1024)}K; heard ${scene.heard.length} of ${total}; ` +
     outbound.map((reason, i) => `${reason} ${dropped[i]}`).join(', '));
   return Object.fromEntries(outbound.map((reason, i) => [reason, dropped[i]]));
 }
