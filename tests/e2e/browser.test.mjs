@@ -1,5 +1,5 @@
 // browser.test.mjs: the real client bundle in a real browser: it connects, upgrades and chats; its page is hidden, freezes and comes back; its worker dies; the
-// whole server is started anew. Screenshots are kept in build/artifacts. PEAL_TEST_TARGET=node asks the real server. @test no-asan timeout=300
+// whole server is started anew. Screenshots are kept in build/artifacts. PEAL_TEST_TARGET=node asks the real server. @test parallel no-asan timeout=300
 import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
 import { createServer } from 'node:http';
