@@ -490,7 +490,7 @@ static void take_in(struct bridge *b, short events)
     if (b->n_pending > 0)
         return;
     if (was_full && b->in.state == LINK_UP) {
-        link_replies(&b->in, b->now_ms, on_subscriber_reply, b); /* what was left */
+        (void)link_replies(&b->in, b->now_ms, on_subscriber_reply, b); /* what was left */
         events |= POLLIN;
     }
     if (link_on_events(&b->in, events, b->n_pending == 0, b->now_ms, on_subscriber_reply, b))

@@ -391,9 +391,7 @@ bool link_on_events(struct link *l, short events, bool read, uint64_t now_ms,
     case LINK_GREETING:
     case LINK_UP:
         if (read && ((events & ~POLLOUT) != 0 || (l->_tls != NULL && tls_pending(l->_tls))))
-            link_read(l, now_ms);
-        if (read)
-            link_replies(l, now_ms, on_reply, context);
+            link_read(l, now_ms, on_reply, context);
         break;
     }
     link_flush(l, now_ms);
