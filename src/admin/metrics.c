@@ -433,7 +433,7 @@ static void write_redis(struct scrape *s)
     family(s, truncated, "counter", "Answers to cluster queries cut at redis_answer_max_bytes.");
     labelled(s, truncated, "type", "sockets", s->sum.counters[COUNT_REDIS_TRUNCATED_SOCKETS]);
     labelled(s, truncated, "type", "rooms", s->sum.counters[COUNT_REDIS_TRUNCATED_ROOMS]);
-    single(s, "peal_redis_published_total", "counter", "Messages published to Redis.",
+    single(s, "peal_redis_published_total", "counter", "Messages that Redis has taken.",
            s->sum.counters[COUNT_REDIS_PUBLISHED]);
     single(s, "peal_redis_received_total", "counter", "Messages received from Redis.",
            s->sum.counters[COUNT_REDIS_RECEIVED]);

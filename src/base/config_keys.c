@@ -77,7 +77,7 @@ const struct config_key config_keys[] = {
     { "redis_cert_file", SERVER, TYPE_TEXT, AT(redis_cert_file), 0, CONFIG_TEXT_MAX - 1, "none", "none", 0, NULL, "rediss: PEM file of our certificate, for a Redis that asks for one (tls-auth-clients)" },
     { "redis_cert_key_file", SERVER, TYPE_TEXT, AT(redis_cert_key_file), 0, CONFIG_TEXT_MAX - 1, "none", "none", 0, NULL, "PEM file of the key to redis_cert_file" },
     { "redis_buffer_bytes", SERVER, TYPE_BYTES, AT(redis_buffer_bytes), 256 * KB, GB, NULL, "16M", 0, NULL, "messages that wait while Redis is away or slow; beyond it the oldest are dropped" },
-    { "redis_buffer_age", SERVER, TYPE_TIME, AT(redis_buffer_age_ms), 10, HOUR, NULL, "10s", 0, NULL, "how long a message may wait for Redis; then it is dropped" },
+    { "redis_buffer_age", SERVER, TYPE_TIME, AT(redis_buffer_age_ms), 10, HOUR, NULL, "5s", 0, NULL, "how long a message may wait for Redis; then it is dropped" },
     { "redis_key", SERVER, TYPE_PATTERN, AT(redis_key), 1, CONFIG_TEXT_MAX - 1, NULL, "socket.io", 0, NULL, "prefix of the adapter's channels" },
     { "redis_adapter", SERVER, TYPE_WORD, AT(redis_sharded), 0, 0, "pubsub|sharded", "pubsub", 0, NULL, "which adapter the Node servers use: createAdapter or createShardedAdapter (Redis 7, Redis Cluster)" },
     { "redis_subscription_mode", SERVER, TYPE_WORD, AT(redis_subscription_mode), 0, 0, "dynamic|static|dynamic-private", "dynamic", 0, NULL, "redis_adapter = sharded: as subscriptionMode of all Node servers: which rooms have a channel of their own" },

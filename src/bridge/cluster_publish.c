@@ -8,8 +8,6 @@
 #include "bridge/cluster_internal.h"
 
 #define ATTEMPTS_MAX 5
-#define FLIGHT_BYTES_MAX \
-    (4u << 20) /* of one node: what goes over it is not kept, and lost if refused */
 
 /* --- commands --- */
 
@@ -21,7 +19,7 @@ bool cluster_say(struct cluster_node *n, uint32_t n_words, const struct slice *w
 
     if (!link_command(&n->out, n_words, words))
         return false;
-    if (backlog_push(&n->flights, flight, channel, payload, FLIGHT_BYTES_MAX))
+    if (backlog_push(&n->flights, flight, channel, payload, REDIS_FLIGHT_BYTES))
         return true;
     if (flight.kind == FLIGHT_PUBLISH)
         flight.kind = FLIGHT_LOST;

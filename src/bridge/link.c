@@ -21,10 +21,11 @@
 #define BACKOFF_FIRST_MS      100
 #define BACKOFF_SLOW_FIRST_MS 5000
 #define RESOLVE_MS            5000
-#define CONNECT_MS            2500 /* to one address: between the second and the third SYN */
+#define CONNECT_MS            1800 /* to one address: after the second SYN, long before the third */
 #define GREET_MS              5000
 #define SILENT_MS             2500 /* then a PING */
 #define DEAF_MS               5000 /* and no answer for that long: made anew */
+#define STABLE_MS             2000 /* up for that long, it was no mere attempt */
 
 void link_init(struct link *l, const struct config_redis *redis, struct tls_context *tls,
                const char *name)
@@ -164,6 +165,10 @@ void link_fail(struct link *l, uint64_t now_ms, const char *why)
     bool slowly = known(why, &remedy);
     uint32_t delay;
 
+    if (l->state == LINK_UP && now_ms > l->_since_ms + STABLE_MS) {
+        l->_n_failures = 0;
+        l->_told[0] = '\0';
+    }
     if (remedy[0] == '\0' && l->state == LINK_GREETING && !l->redis->tls && !l->redis->is_unix)
         remedy = "is it Redis, and without TLS? with TLS it is rediss://";
     delay = slowly ? backoff(l, BACKOFF_SLOW_FIRST_MS, LINK_BACKOFF_SLOW_MS)
@@ -347,8 +352,6 @@ void link_on_greeting(struct link *l, const redisReply *reply, uint64_t now_ms)
         return;
     l->state = LINK_UP;
     l->_since_ms = now_ms;
-    l->_n_failures = 0;
-    l->_told[0] = '\0';
     log_info("redis_up", "link=%s host=%s port=%u tls=%s", l->name, l->redis->host, l->redis->port,
              l->redis->tls ? "yes" : "no");
 }
@@ -391,9 +394,7 @@ bool link_on_events(struct link *l, short events, bool read, uint64_t now_ms,
     case LINK_GREETING:
     case LINK_UP:
         if (read && ((events & ~POLLOUT) != 0 || (l->_tls != NULL && tls_pending(l->_tls))))
-            link_read(l, now_ms);
-        if (read)
-            link_replies(l, now_ms, on_reply, context);
+            link_read(l, now_ms, on_reply, context);
         break;
     }
     link_flush(l, now_ms);

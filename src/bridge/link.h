@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "bridge/outbuf.h"
 #include "bridge/resolve.h"
+#include "peal/limits.h"
 
 struct link_reader;
 struct redisReply;
@@ -34,16 +35,6 @@ enum link_drop {
     LINK_DROP_TOO_BIG,  /* a reply over LINK_REPLY_MAX, or a message that no memory is for */
     LINK_DROPS
 };
-
-#define LINK_REPLY_MAX    (64u << 20) /* bytes of one reply; beyond it the connection is made anew */
-#define LINK_ELEMENTS_MAX (256u << 10) /* of one reply, nested ones included; beyond it as well */
-#define LINK_COMMANDS_MAX \
-    (16u << 20)            /* memory of commands that wait to be written; then no more are taken */
-#define LINK_FLIGHT_MAX 64 /* writes that wait for answers ... */
-#define LINK_FLIGHT_BYTES \
-    (1u << 20) /* ... and their bytes, beyond which no further message is written */
-#define LINK_BACKOFF_MAX_MS  2000  /* between two attempts: Redis is back within seconds, or not */
-#define LINK_BACKOFF_SLOW_MS 30000 /* where a person has to do something first: a wrong password */
 
 /* One write, or more than one command at once, that is not answered yet. */
 struct link_flight {
@@ -105,8 +96,8 @@ void link_tick(struct link *l, uint64_t now_ms);
 bool link_on_events(struct link *l, short events, bool read, uint64_t now_ms,
                     link_on_reply on_reply, void *context);
 
-/* Hands out replies that have been read already. */
-void link_replies(struct link *l, uint64_t now_ms, link_on_reply on_reply, void *context);
+/* Hands out replies that have been read already. True: all of them, and the connection stands. */
+bool link_replies(struct link *l, uint64_t now_ms, link_on_reply on_reply, void *context);
 
 /* Queues a command, ahead of messages. False: not up, or LINK_COMMANDS_MAX reached; nothing was queued. */
 MUST_USE bool link_command(struct link *l, uint32_t n, const struct slice *words);

@@ -12,8 +12,8 @@ void link_reader_free(struct link_reader *r);
 /* What an operator can do about it; "": we do not know. */
 const char *link_remedy(const char *why);
 
-/* Takes in what is there, up to a budget. */
-void link_read(struct link *l, uint64_t now_ms);
+/* Reads what is there, up to a budget, and hands out its replies. */
+void link_read(struct link *l, uint64_t now_ms, link_on_reply on_reply, void *context);
 
 /* A reply in state GREETING. */
 void link_on_greeting(struct link *l, const struct redisReply *reply, uint64_t now_ms);

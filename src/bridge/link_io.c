@@ -12,8 +12,8 @@
 #include "bridge/link_internal.h"
 #include "proto/redis_slot.h"
 
-#define READ_BYTES          65536
-#define READS_PER_TURN      16
+#define READ_BYTES          16384
+#define READS_PER_TURN      64
 #define READER_DOUBLES_FROM (1u << 20)
 
 /* --- out --- */
@@ -200,7 +200,7 @@ static void tell_error(struct link *l, const redisReply *reply, uint64_t now_ms)
                   link_remedy(reply->str), suppressed);
 }
 
-void link_replies(struct link *l, uint64_t now_ms, link_on_reply on_reply, void *context)
+bool link_replies(struct link *l, uint64_t now_ms, link_on_reply on_reply, void *context)
 {
     while (l->state == LINK_GREETING || l->state == LINK_UP) {
         void *reply = NULL;
@@ -211,10 +211,10 @@ void link_replies(struct link *l, uint64_t now_ms, link_on_reply on_reply, void 
                 fail_too_large(l, now_ms);
             else
                 fail_io(l, now_ms, l->_reader->reader->errstr);
-            return;
+            return false;
         }
         if (reply == NULL)
-            return;
+            return true;
         l->_reader->elements_left = LINK_ELEMENTS_MAX;
         if (l->state == LINK_GREETING) {
             link_on_greeting(l, reply, now_ms);
@@ -226,8 +226,9 @@ void link_replies(struct link *l, uint64_t now_ms, link_on_reply on_reply, void 
         }
         freeReplyObject(reply);
         if (!go_on)
-            return;
+            return false;
     }
+    return false;
 }
 
 /* The reader's buffer grows by 1 MB at a time, and each step copies all of it: a large message would cost its length squared. Doubled, it does not. False: out
@@ -246,7 +247,8 @@ static bool make_room(redisReader *reader, size_t n)
     return true;
 }
 
-void link_read(struct link *l, uint64_t now_ms)
+/* What was read is taken in before more is: the reader moves all that it holds to the front for each KB that was taken. */
+void link_read(struct link *l, uint64_t now_ms, link_on_reply on_reply, void *context)
 {
     static char bytes[READ_BYTES];
     redisReader *reader = l->_reader->reader;
@@ -268,7 +270,8 @@ void link_read(struct link *l, uint64_t now_ms)
             fail_too_large(l, now_ms);
             return;
         }
-        if (l->_tls == NULL && (size_t)n < sizeof bytes)
+        if (!link_replies(l, now_ms, on_reply, context) ||
+            (l->_tls == NULL && (size_t)n < sizeof bytes))
             return;
     }
 }

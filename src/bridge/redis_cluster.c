@@ -73,7 +73,7 @@ static bool read_link(struct cluster *c, struct link *l, short events, link_on_r
     bool came_up;
 
     if (!c->paused && l->state == LINK_UP)
-        link_replies(l, c->now_ms, on_reply, t);
+        (void)link_replies(l, c->now_ms, on_reply, t);
     came_up = link_on_events(l, events, !c->paused, c->now_ms, on_reply, t);
     if (!c->paused || l->state != LINK_UP)
         link_tick(l, c->now_ms);

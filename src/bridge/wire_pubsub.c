@@ -226,7 +226,7 @@ static void take_in(struct bridge *b, struct link *l, short events, bool was_ful
                     link_on_reply on_reply, void (*on_up)(struct bridge *b))
 {
     if (was_full && b->n_pending == 0 && l->state == LINK_UP) {
-        link_replies(l, b->now_ms, on_reply, b); /* what was left */
+        (void)link_replies(l, b->now_ms, on_reply, b); /* what was left */
         events |= POLLIN;
     }
     if (link_on_events(l, events, b->n_pending == 0, b->now_ms, on_reply, b) && on_up != NULL)

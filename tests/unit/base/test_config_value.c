@@ -116,7 +116,7 @@ static const char *const expected[] = {
     "redis_buffer_bytes",
     "16M",
     "redis_buffer_age",
-    "10s",
+    "5s",
     "redis_key",
     "socket.io",
     "redis_adapter",
