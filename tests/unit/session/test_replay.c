@@ -13,6 +13,7 @@
 
 static struct shm_fixture fixture;
 static struct ring ring;
+static struct directory *directory;
 static struct replay_walk walk;
 static struct {
     const struct replay *to;
@@ -33,6 +34,8 @@ static int setup(void **state)
     (void)state;
     shm_fixture_init(&fixture, 1, 1u << 20);
     ring_open(&ring, &fixture.views[0]);
+    directory = directory_new(&fixture.views[0]);
+    assert_non_null(directory);
     walk = (struct replay_walk){ .ring = &ring, .give = give };
     n_given = 0;
     return 0;
@@ -42,6 +45,9 @@ static int teardown(void **state)
 {
     (void)state;
     free(walk.record);
+    for (uint32_t bucket = 0; bucket < DIRECTORY_BUCKETS; bucket++)
+        assert_int_equal(directory_members(&fixture.master, bucket), 0);
+    directory_free(directory);
     shm_fixture_destroy(&fixture);
     return 0;
 }
@@ -106,7 +112,7 @@ static struct replay replay_in(const char *const *rooms, const uint64_t *since, 
                                uint64_t from)
 {
     static uint8_t stored[RECOVERY_ROOMS_BYTES_MAX];
-    struct replay r = { .nsp = slice_text("/"), .from = from, .resume = from, .at = from };
+    struct replay r = { .directory = directory, .nsp = slice_text("/"), .from = from, .resume = from, .at = from };
     uint32_t n_bytes = 0;
 
     memcpy(r.id, ME, sizeof r.id);
@@ -305,7 +311,7 @@ static void test_who_has_got_enough_for_this_turn_waits_for_the_next(void **stat
 static void test_damaged_rooms_are_refused(void **state)
 {
     uint8_t stored[RECOVERY_ROOMS_BYTES_MAX];
-    struct replay r = { .nsp = slice_text("/") };
+    struct replay r = { .directory = directory, .nsp = slice_text("/") };
     uint32_t n_bytes = 0;
 
     (void)state;
