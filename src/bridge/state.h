@@ -55,7 +55,7 @@ struct bridge {
     struct bridge_namespace namespaces[NAMESPACES_MAX]; /* no two have one index */
     uint32_t n_namespaces;
     uint16_t at_index[NAMESPACES_MAX]; /* place in `namespaces` + 1; 0: none */
-    uint64_t changes_seen; /* of the host's table */
+    uint64_t changes_seen;             /* of the host's table */
     char uid
         [ADAPTER_UID_CHARS]; /* of this host in the cluster. Node has one for each namespace, but nothing looks at two together */
     uint32_t n_confirmed;    /* subscriptions confirmed on the present connection */

@@ -22,8 +22,9 @@ enum replay_end {
 };
 
 struct replay {
-    struct directory *directory; /* its rooms are in it as if they had a member: what is for them comes */
-    struct slice nsp;            /* borrowed from the host's table */
+    struct directory
+        *directory;   /* its rooms are in it as if they had a member: what is for them comes */
+    struct slice nsp; /* borrowed from the host's table */
     char id[SOCKET_ID_CHARS];
     uint64_t at;     /* the next record */
     uint64_t from;   /* events before it have been received */

@@ -362,14 +362,13 @@ void recoverable_keep(struct region *region, uint32_t index)
     if (!namespace_copy(region, session_nsp(region, index), &nsp) ||
         !recoverable_rooms(region, index, rooms, &n_bytes))
         return; /* then it cannot come back either */
-    directory_keep(region,
-                   record_bucket(record_hash(key, slice_of(nsp.name, nsp.n_bytes),
-                                             (struct slice){ NULL, 0 })),
-                   tail);
+    directory_keep(
+        region,
+        record_bucket(record_hash(key, slice_of(nsp.name, nsp.n_bytes), (struct slice){ NULL, 0 })),
+        tail);
     while (recoverable_next_room(slice_of(rooms, n_bytes), &at, &name, &since))
-        directory_keep(region,
-                       record_bucket(record_hash(key, slice_of(nsp.name, nsp.n_bytes), name)),
-                       tail);
+        directory_keep(
+            region, record_bucket(record_hash(key, slice_of(nsp.name, nsp.n_bytes), name)), tail);
 }
 
 /* What was not taken in when the connection went: nothing before `position`, and nothing before what the rooms are as of. */

@@ -112,7 +112,9 @@ static struct replay replay_in(const char *const *rooms, const uint64_t *since, 
                                uint64_t from)
 {
     static uint8_t stored[RECOVERY_ROOMS_BYTES_MAX];
-    struct replay r = { .directory = directory, .nsp = slice_text("/"), .from = from, .resume = from, .at = from };
+    struct replay r = {
+        .directory = directory, .nsp = slice_text("/"), .from = from, .resume = from, .at = from
+    };
     uint32_t n_bytes = 0;
 
     memcpy(r.id, ME, sizeof r.id);
