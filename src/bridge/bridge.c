@@ -291,6 +291,17 @@ static void commit(struct bridge *b, const uint8_t *bytes, uint32_t n_bytes, uin
     count_add(b->row, COUNT_RING_RECORDS, 1);
 }
 
+/* FULL means that the ring is: a turn that has committed as much as it may is ended here, and another begun. */
+static enum ring_result reserve(struct bridge *b, uint32_t n_bytes, uint64_t *at)
+{
+    enum ring_result result = ring_reserve(&b->ring, n_bytes, at);
+
+    if (result != RING_FULL)
+        return result;
+    ring_bells(&b->ring);
+    return ring_reserve(&b->ring, n_bytes, at);
+}
+
 void bridge_append(struct bridge *b, struct record_spec *spec)
 {
     struct timespec ts;
@@ -311,7 +322,7 @@ void bridge_append(struct bridge *b, struct record_spec *spec)
     }
     assert(b->n_pending == 0);
     record_write(bytes, spec, b->region.header->hash_key);
-    switch (ring_reserve(&b->ring, n_bytes, &at)) {
+    switch (reserve(b, n_bytes, &at)) {
     case RING_OK: commit(b, bytes, n_bytes, at); return;
     case RING_FULL:
         b->n_pending = n_bytes;
@@ -326,7 +337,7 @@ void bridge_retry(struct bridge *b)
 {
     uint64_t at;
 
-    if (b->n_pending == 0 || ring_reserve(&b->ring, b->n_pending, &at) != RING_OK)
+    if (b->n_pending == 0 || reserve(b, b->n_pending, &at) != RING_OK)
         return;
     commit(b, (const uint8_t *)b->pending.bytes, b->n_pending, at);
     b->n_pending = 0;
@@ -492,8 +503,8 @@ static void turn(struct bridge *b, int signal_fd)
     link_tick(&b->out, b->now_ms);
     bridge_retry(b);
     if (b->n_pending == 0) {
-        link_replies(&b->in, b->now_ms, on_subscriber_reply,
-                     b); /* what was left when the ring was full */
+        (void)link_replies(&b->in, b->now_ms, on_subscriber_reply,
+                           b); /* what was left when the ring was full */
         if (link_on_events(&b->in, fds[P_IN].revents, b->n_pending == 0, b->now_ms,
                            on_subscriber_reply, b))
             on_subscriber_up(b);
