@@ -213,6 +213,33 @@ static void test_joins_and_leaves_by_record_are_followed_from_where_they_were_no
     replay_close(&r);
 }
 
+static uint64_t holds(const char *room)
+{
+    struct slice text = room == NULL ? (struct slice){ NULL, 0 } : name(room);
+
+    return directory_members(&fixture.master, record_bucket(record_hash(KEY, name("/"), text)));
+}
+
+static void test_what_is_for_its_rooms_is_wanted_while_it_is_under_way(void **state)
+{
+    static const char *const rooms[] = { "a" };
+    static const uint64_t since[] = { 0 };
+    struct replay r = replay_in(rooms, since, 1, ring_tail(&ring));
+
+    (void)state;
+    assert_true(holds("a"));
+    assert_true(holds(NULL));
+    assert_false(holds("x"));
+    change(RECORD_JOIN, ME, "x", 0);
+    change(RECORD_LEAVE, ME, "a", 0);
+    run(&r);
+    assert_true(holds("x"));
+    assert_false(holds("a"));
+    replay_close(&r);
+    assert_false(holds("x"));
+    assert_false(holds(NULL));
+}
+
 static void test_a_disconnect_by_the_server_ends_it_a_takeover_does_not(void **state)
 {
     struct replay r = replay_in(NULL, NULL, 0, ring_tail(&ring));
@@ -334,6 +361,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             test_joins_and_leaves_by_record_are_followed_from_where_they_were_not_taken_in, setup,
             teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_for_its_rooms_is_wanted_while_it_is_under_way,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_disconnect_by_the_server_ends_it_a_takeover_does_not,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_history_that_is_written_over_is_an_end_and_no_hole,
