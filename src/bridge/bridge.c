@@ -69,6 +69,17 @@ bool bridge_respond(struct bridge *b, const struct bridge_asker *asker, struct s
     return !sink.too_big && bridge_publish(b, msgpack_sink_slice(&sink, 0), payload);
 }
 
+const struct bridge_namespace *bridge_find_namespace(const struct bridge *b, struct slice name)
+{
+    uint32_t index = name.bytes == NULL ? NAMESPACE_NONE : namespace_find(&b->region, name);
+    const struct bridge_namespace *n;
+
+    if (index == NAMESPACE_NONE || b->at_index[index] == 0)
+        return NULL;
+    n = &b->namespaces[b->at_index[index] - 1];
+    return slice_equal(bridge_nsp(n), name) ? n : NULL;
+}
+
 static bool is_there(const struct bridge *b, const struct bridge_namespace *n)
 {
     struct namespace_copy now;
@@ -94,7 +105,10 @@ static void follow_namespaces(struct bridge *b)
             continue;
         }
         b->wire->leave(b, n);
+        b->at_index[n->index] = 0;
         *n = b->namespaces[--b->n_namespaces];
+        if (i < b->n_namespaces)
+            b->at_index[n->index] = (uint16_t)(i + 1);
     }
     for (uint32_t i = 0; i < NAMESPACES_MAX; i++) {
         struct bridge_namespace *n;
@@ -105,7 +119,7 @@ static void follow_namespaces(struct bridge *b)
         *n = (struct bridge_namespace){ .index = i };
         if (!namespace_copy(&b->region, i, &n->name))
             continue;
-        b->n_namespaces++;
+        b->at_index[i] = (uint16_t)++b->n_namespaces;
         b->wire->enter(b, n);
     }
 }
@@ -121,10 +135,22 @@ static void commit(struct bridge *b, const uint8_t *bytes, uint32_t n_bytes, uin
     memcpy(out, bytes, n_bytes);
     record_stamp(out, at);
     valid = record_view(&view, bytes, n_bytes);
-    ring_commit(&b->ring, at, n_bytes);
     assert(valid);
+    publish_note(&b->ring, &view, at);
+    ring_commit(&b->ring, at, n_bytes);
     publish_target(&b->ring, &view, true);
     count_add(b->row, COUNT_RING_RECORDS, 1);
+}
+
+/* FULL means that the ring is: a turn that has committed as much as it may is ended here, and another begun. */
+static enum ring_result reserve(struct bridge *b, uint32_t n_bytes, uint64_t *at)
+{
+    enum ring_result result = ring_reserve(&b->ring, n_bytes, at);
+
+    if (result != RING_FULL)
+        return result;
+    ring_bells(&b->ring);
+    return ring_reserve(&b->ring, n_bytes, at);
 }
 
 void bridge_append(struct bridge *b, struct record_spec *spec)
@@ -147,7 +173,7 @@ void bridge_append(struct bridge *b, struct record_spec *spec)
     }
     assert(b->n_pending == 0);
     record_write(bytes, spec, b->region.header->hash_key);
-    switch (ring_reserve(&b->ring, n_bytes, &at)) {
+    switch (reserve(b, n_bytes, &at)) {
     case RING_OK: commit(b, bytes, n_bytes, at); return;
     case RING_FULL:
         b->n_pending = n_bytes;
@@ -162,7 +188,7 @@ void bridge_retry(struct bridge *b)
 {
     uint64_t at;
 
-    if (b->n_pending == 0 || ring_reserve(&b->ring, b->n_pending, &at) != RING_OK)
+    if (b->n_pending == 0 || reserve(b, b->n_pending, &at) != RING_OK)
         return;
     commit(b, (const uint8_t *)b->pending.bytes, b->n_pending, at);
     b->n_pending = 0;

@@ -111,8 +111,9 @@ struct bridge {
 
     struct bridge_namespace namespaces[NAMESPACES_MAX]; /* no two have one index */
     uint32_t n_namespaces;
-    uint64_t changes_seen;     /* of the host's table */
-    uint64_t subscribed_at_ms; /* when the last subscription of a namespace was asked for */
+    uint16_t at_index[NAMESPACES_MAX]; /* place in `namespaces` + 1; 0: none */
+    uint64_t changes_seen;             /* of the host's table */
+    uint64_t subscribed_at_ms;         /* when the last subscription of a namespace was asked for */
     char uid
         [SHARDED_UID_CHARS]; /* of this host in the cluster. Node has one for each namespace, but nothing looks at two together */
     uint32_t n_uid;
@@ -137,10 +138,6 @@ struct slice bridge_uid(const struct bridge *b);
 bool bridge_publish(struct bridge *b, struct slice channel, struct slice payload);
 bool bridge_respond(struct bridge *b, const struct bridge_asker *asker, struct slice payload);
 
-/* Memory for what decoding makes of a payload. False: there is none, or the payload is longer than any that this host could take; counted. */
-bool bridge_decode_sink(struct bridge *b, struct slice payload, struct msgpack_sink *sink);
-void bridge_undecodable(struct bridge *b, enum adapter_result why); /* counts */
-
 /* Appends a record that came from Redis. FULL: it is kept and bridge.n_pending is not 0. */
 void bridge_append(struct bridge *b, struct record_spec *spec);
 void bridge_retry(struct bridge *b);
@@ -148,6 +145,12 @@ void bridge_retry(struct bridge *b);
 /* Memory for what decoding makes of a payload. False: the payload is larger than any record, or there is no memory; counted. */
 MUST_USE bool bridge_decode_sink(struct bridge *b, struct slice payload, struct msgpack_sink *sink);
 void bridge_undecodable(struct bridge *b, enum adapter_result why);
+
+/* The namespace of that name. NULL: we have not subscribed to it, or no more. */
+const struct bridge_namespace *bridge_find_namespace(const struct bridge *b, struct slice name);
+
+/* wanted.c: can a broadcast be for anybody here? room.bytes == NULL: for the namespace as a whole, or for several rooms. */
+bool bridge_wants(const struct bridge *b, struct slice nsp, struct slice room);
 
 /* outbound.c: one record of the ring; copied, so that it cannot change under us. */
 void outbound_record(struct bridge *b, const struct record_view *view);

@@ -91,48 +91,58 @@ static struct slice reply_text(const struct redisReply *reply)
                                              : (struct slice){ NULL, 0 };
 }
 
-/* Which namespace a channel is of. Names may hold '#': the longest that fits is the right one for requests; for broadcasts the packet's own nsp decides. */
+/* What stands between the key with `before` and `after`; absent: another form. */
+static struct slice between(const struct bridge *b, struct slice text, const char *before,
+                            const char *after)
+{
+    struct slice key = slice_text(b->config->redis_key);
+    uint32_t n_before = key.n_bytes + (uint32_t)strlen(before);
+    uint32_t n_after = (uint32_t)strlen(after);
+
+    if (text.n_bytes < n_before + n_after || memcmp(text.bytes, key.bytes, key.n_bytes) != 0 ||
+        memcmp(text.bytes + key.n_bytes, before, strlen(before)) != 0 ||
+        memcmp(text.bytes + text.n_bytes - n_after, after, n_after) != 0)
+        return (struct slice){ NULL, 0 };
+    return slice_of(text.bytes + n_before, text.n_bytes - n_before - n_after);
+}
+
+/* The pattern that a message came by says of which namespace it is: names may hold '#', so the channel does not. */
 static void on_broadcast(struct bridge *b, struct slice pattern, struct slice channel,
                          struct slice payload)
 {
-    char text[4 * (CONFIG_TEXT_MAX + NAME_BYTES_MAX)];
+    struct slice escaped = between(b, pattern, "#", "#*");
+    const struct bridge_namespace *n;
+    char name[NAME_BYTES_MAX];
+    uint32_t n_bytes = 0;
 
-    for (uint32_t i = 0; i < b->n_namespaces; i++) {
-        struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
-
-        put_pattern(&sink, slice_text(b->config->redis_key), bridge_nsp(&b->namespaces[i]));
-        if (slice_equal(pattern, msgpack_sink_slice(&sink, 0))) {
-            inbound_broadcast(b, &b->namespaces[i], channel, payload);
-            return;
-        }
+    for (uint32_t i = 0; i < escaped.n_bytes && n_bytes < sizeof name; i++) {
+        i += escaped.bytes[i] == '\\' && i + 1 < escaped.n_bytes; /* put_pattern */
+        name[n_bytes++] = escaped.bytes[i];
     }
+    n = n_bytes == 0 ? NULL : bridge_find_namespace(b, slice_of(name, n_bytes));
+    if (n != NULL)
+        inbound_broadcast(b, n, channel, payload);
 }
 
 enum channel_kind { CHANNEL_OTHER = 0, CHANNEL_REQUEST, CHANNEL_RESPONSE };
 
-/* What a channel of ours is for, and of which namespace. */
+/* What a channel of ours is for, and of which namespace. A name may hold '#': the longest that fits is the right one. */
 static enum channel_kind channel_kind(const struct bridge *b, struct slice channel,
                                       const struct bridge_namespace **n)
 {
-    char text[2 * CONFIG_TEXT_MAX + NAME_BYTES_MAX];
-    struct slice key = slice_text(b->config->redis_key);
+    struct slice response = between(b, channel, "-response#", "#");
+    struct slice uid = bridge_uid(b);
 
-    for (uint32_t i = 0; i < b->n_namespaces; i++) {
-        struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
-
-        *n = &b->namespaces[i];
-        adapter_put_request_channel(&sink, key, bridge_nsp(*n));
-        if (slice_equal(channel, msgpack_sink_slice(&sink, 0)))
-            return CHANNEL_REQUEST;
-        for (uint32_t own = 0; own < 2; own++) {
-            sink = msgpack_sink_of(text, sizeof text);
-            adapter_put_response_channel(&sink, key, bridge_nsp(*n),
-                                         own == 0 ? (struct slice){ NULL, 0 } : bridge_uid(b));
-            if (slice_equal(channel, msgpack_sink_slice(&sink, 0)))
-                return CHANNEL_RESPONSE;
-        }
-    }
-    return CHANNEL_OTHER;
+    *n = bridge_find_namespace(b, between(b, channel, "-request#", "#"));
+    if (*n != NULL)
+        return CHANNEL_REQUEST;
+    *n = bridge_find_namespace(b, response);
+    if (*n == NULL && response.n_bytes > uid.n_bytes + 1 &&
+        response.bytes[response.n_bytes - uid.n_bytes - 1] == '#' &&
+        slice_equal(slice_of(response.bytes + response.n_bytes - uid.n_bytes, uid.n_bytes), uid))
+        *n = bridge_find_namespace(
+            b, slice_of(response.bytes, response.n_bytes - uid.n_bytes - 1));
+    return *n != NULL ? CHANNEL_RESPONSE : CHANNEL_OTHER;
 }
 
 static void on_message(struct bridge *b, struct slice channel, struct slice payload)

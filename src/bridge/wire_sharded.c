@@ -190,23 +190,20 @@ static uint32_t sharded_wait_ms(struct bridge *b)
     return cluster_wait_ms(&b->sharded->cluster, b->now_ms);
 }
 
-/* Of the namespaces that the message names, the one on whose channel it came. */
+/* The namespace that the message names, if it came on one of its channels. */
 static const struct bridge_namespace *namespace_of(struct bridge *b, struct slice nsp,
                                                    struct slice channel)
 {
+    const struct bridge_namespace *n = bridge_find_namespace(b, nsp);
     char text[CHANNEL_BYTES_MAX];
     struct slice own;
 
-    for (uint32_t i = 0; i < b->n_namespaces; i++) {
-        if (!slice_equal(bridge_nsp(&b->namespaces[i]), nsp))
-            continue;
-        own = text_of_channel(b, text, nsp, (struct slice){ NULL, 0 });
-        return channel.n_bytes >= own.n_bytes &&
-                       slice_equal(slice_of(channel.bytes, own.n_bytes), own)
-                   ? &b->namespaces[i]
-                   : NULL;
-    }
-    return NULL;
+    if (n == NULL)
+        return NULL;
+    own = text_of_channel(b, text, nsp, (struct slice){ NULL, 0 });
+    return channel.n_bytes >= own.n_bytes && slice_equal(slice_of(channel.bytes, own.n_bytes), own)
+               ? n
+               : NULL;
 }
 
 /* An answer to a question of ours, in the form in which the classic wire gives it. */
