@@ -417,7 +417,7 @@ static void rewrite_list(struct msgpack_sink *sink, struct slice list, bool is_r
                                      is_rooms   ? ADAPTER_ALL_ROOMS
                                      : is_fetch ? ADAPTER_FETCH
                                                 : ADAPTER_SOCKETS,
-                                     id));
+                                     id, NONE));
     for (uint32_t i = 0; i < n; i++) {
         if (is_fetch)
             rewrite_socket(&a, items[i]);
@@ -434,7 +434,7 @@ static void rewrite_typed_answer(struct msgpack_sink *sink, struct slice payload
     enum json_kind kind;
 
     if (read_request(payload) == ADAPTER_OK && request.type == ADAPTER_CLIENT_COUNT) {
-        adapter_put_client_count(sink, request.request_id, (uint32_t)request.client_count);
+        adapter_put_client_count(sink, request.request_id, NONE, (uint32_t)request.client_count);
     } else if (payload.bytes[0] != '{') {
         assert_int_equal(request.type, ADAPTER_CLIENT_ACK);
         assert_int_equal(adapter_put_client_ack(sink, &scratch, request.request_id, &request.data),
@@ -526,7 +526,7 @@ static void test_an_answer_is_cut_at_a_whole_entry(void **state)
         uint32_t n_added = 0;
 
         assert_non_null(out);
-        if (!adapter_answer_begin(&a, &sink, ADAPTER_FETCH, slice_text("r"))) {
+        if (!adapter_answer_begin(&a, &sink, ADAPTER_FETCH, slice_text("r"), NONE)) {
             assert_true(n < empty);
             free(out);
             continue;
