@@ -152,8 +152,8 @@ static void tell_watchers(struct peal_host *host, peal_socket socket, const char
     struct peal_text watch = peal_text("watch");
     struct peal_selector to = { .rooms = &watch, .n_rooms = 1 };
     struct peal_out out = peal_out(scratch, sizeof scratch);
-    struct peal_text rooms[16];
-    uint32_t n = peal_rooms(host, socket, rooms, 16);
+    struct peal_text rooms[64];
+    uint32_t n = peal_rooms(host, socket, rooms, 64);
     struct peal_text extra = peal_text("extra");
     char id[PEAL_SOCKET_ID_BYTES];
     struct peal_text self = { id, sizeof id };
@@ -166,7 +166,7 @@ static void tell_watchers(struct peal_host *host, peal_socket socket, const char
     peal_put(&out, ",\"");
     peal_put(&out, reason);
     peal_put(&out, "\",[");
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n && i < 64; i++) {
         peal_put(&out, i > 0 ? "," : "");
         peal_put_string(&out, rooms[i]);
     }
@@ -493,7 +493,7 @@ static enum peal_result do_rooms(struct peal_host *host, peal_socket socket,
     struct peal_out out = peal_out(text, sizeof text);
 
     peal_put(&out, "[");
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n && i < 64; i++) {
         peal_put(&out, i > 0 ? "," : "");
         peal_put_string(&out, rooms[i]);
     }

@@ -44,7 +44,7 @@ export async function startNodeServer(t, { redis, library = 'redis', options = {
   keepLog(t, `node server ${child.pid}`, () => log);
   defer(t, () => stop());
   const run = (fn, ...args) => call({ kind: 'run', source: fn.toString(), args });
-  const started = await call({ kind: 'start', redisUrl: redis?.url, library, options, adapter, port });
+  const started = await call({ kind: 'start', redisUrl: redis?.url, library, options, adapter, port }, 30000);
   if (setup) await run(setup);
   return { port: started.port, url: `http://127.0.0.1:${started.port}`, pid: child.pid, run, stop, exited, log: () => log };
 }
