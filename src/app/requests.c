@@ -326,16 +326,20 @@ static void take_silent(const struct request *r, struct peal_text *names, struct
 bool request_answers(struct request *r, bool timed_out, struct peal_answers *out)
 {
     bool is_list = r->kind == REQUEST_LIST || r->kind == REQUEST_COUNT;
-    size_t n = is_list ? 1 : r->n_answers; /* at least as many as were kept */
-    struct peal_message *messages = calloc(
-        1, n * sizeof *messages + SILENT_NAMES_MAX * sizeof(struct peal_text) + NUMBER_BYTES);
-    struct peal_text *names = messages == NULL ? NULL : (struct peal_text *)(messages + n);
+    size_t n = is_list ? 1 : 0;
+    struct peal_message *messages;
+    struct peal_text *names;
 
+    for (const struct answer *a = r->first; a != NULL; a = a->next)
+        n++; /* fewer than have come, if there was no room for them */
+    messages =
+        calloc(1, n * sizeof *messages + SILENT_NAMES_MAX * sizeof *names + NUMBER_BYTES);
     *out = (struct peal_answers){ .result = result_of(r, timed_out), .n_expected = r->n_expected };
     if (messages == NULL) {
         out->result = PEAL_TOO_BIG;
         return false;
     }
+    names = (struct peal_text *)(messages + n);
     out->messages = messages;
     take_silent(r, names, out);
     if (r->kind == REQUEST_COUNT) {

@@ -26,9 +26,11 @@ async function start({ redisUrl, library, options, adapter, port = 0 }) {
     Object.assign(context, await connect(library, redisUrl));
     context.io.adapter(createAdapter(context.pub, context.sub, adapter));
     context.emitter = new Emitter(context.pub, adapter.key === undefined ? {} : { key: adapter.key });
-    // The adapter subscribes without telling when it has: wait until this connection's subscriptions stand.
-    context.io.of('/');
-    await context.sub.ping();
+    // The adapter subscribes without telling when it has: Redis knows the channel that is this server's alone, the last one.
+    const { specificResponseChannel } = context.io.of('/').adapter;
+    const words = ['PUBSUB', 'CHANNELS', specificResponseChannel];
+    const channels = () => (library === 'ioredis' ? context.pub.call(...words) : context.pub.sendCommand(words));
+    while ((await channels()).length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
   }
   await new Promise((resolve) => server.listen(port, '127.0.0.1', resolve));
   return { port: server.address().port };
