@@ -332,8 +332,7 @@ bool request_answers(struct request *r, bool timed_out, struct peal_answers *out
 
     for (const struct answer *a = r->first; a != NULL; a = a->next)
         n++; /* fewer than have come, if there was no room for them */
-    messages =
-        calloc(1, n * sizeof *messages + SILENT_NAMES_MAX * sizeof *names + NUMBER_BYTES);
+    messages = calloc(1, n * sizeof *messages + SILENT_NAMES_MAX * sizeof *names + NUMBER_BYTES);
     *out = (struct peal_answers){ .result = result_of(r, timed_out), .n_expected = r->n_expected };
     if (messages == NULL) {
         out->result = PEAL_TOO_BIG;

@@ -428,6 +428,7 @@ static void on_record(struct bridge *b, const struct record_view *view)
 /* Takes in what is there, up to a budget; whether something is left shows when it parks. */
 static void walk(struct bridge *b)
 {
+    b->held = false;
     for (uint32_t i = 0; i < RECORDS_PER_TURN; i++) {
         struct record_view view;
         uint32_t n_bytes = 0;
@@ -448,8 +449,10 @@ static void walk(struct bridge *b)
             continue;
         }
         if (is_question((const struct record_header *)(const void *)b->record.bytes) &&
-            ask_must_wait(b))
-            return; /* and what is behind it waits, too: one order */
+            ask_must_wait(b)) {
+            b->held = true; /* and what is behind it waits, too: one order */
+            return;
+        }
         b->at += (n_bytes + RING_UNIT_BYTES - 1) / RING_UNIT_BYTES;
         shm_store_release_u64(&b->slot->cursor, b->at); /* before it is published: at most once */
         if (record_view(&view, (const uint8_t *)b->record.bytes, n_bytes))
@@ -545,9 +548,9 @@ static void turn(struct bridge *b, int signal_fd)
     wait = wait < wait_out ? wait : wait_out;
     if (wait > ask_rest_ms(b))
         wait = ask_rest_ms(b);
-    if (b->n_pending > 0 && wait > FULL_RETRY_MS)
+    if ((b->n_pending > 0 || b->held) && wait > FULL_RETRY_MS)
         wait = FULL_RETRY_MS;
-    if (wait > 0 && !ring_park(&b->ring, b->at))
+    if (wait > 0 && !b->held && !ring_park(&b->ring, b->at))
         wait = 0;
     (void)poll(fds, P_N, (int)wait); /* EINTR: as if nothing had come */
     ring_unpark(&b->ring);

@@ -179,9 +179,9 @@ static void test_the_bridge_tells_who_of_the_other_servers_was_silent(void **sta
     r->waiting = 1ull << 0 | 1ull << PEAL_SLOT_BRIDGE;
     assert_null(take(RECORD_REPLY, r->id, PEAL_SLOT_BRIDGE, 0, "5", 0)); /* of one server */
     assert_null(take(RECORD_REPLY, r->id, 0, RECORD_LAST, "2", 0));
-    assert_ptr_equal(take(RECORD_REPLY, r->id, PEAL_SLOT_BRIDGE, RECORD_LAST,
-                          "[3,1,\"abc-_1\",\"second\"]", 0),
-                     r);
+    assert_ptr_equal(
+        take(RECORD_REPLY, r->id, PEAL_SLOT_BRIDGE, RECORD_LAST, "[3,1,\"abc-_1\",\"second\"]", 0),
+        r);
     assert_true(request_answers(r, false, &answers));
     assert_int_equal(answers.result, PEAL_TIMEOUT);
     assert_true(peal_is(answers.messages[0].json, "[7]"));
@@ -238,8 +238,7 @@ static void test_a_room_that_several_have_is_told_once(void **state)
     r->unique = true;
     r->waiting = 1ull << 1 | 1ull << 2;
     assert_null(take(RECORD_REPLY, r->id, 1, RECORD_LAST, "\"b\",\"a,\",\"\"", 0));
-    assert_ptr_equal(take(RECORD_REPLY, r->id, 2, RECORD_LAST, "\"a,\",\"c\",\"b\",\"b\"", 0),
-                     r);
+    assert_ptr_equal(take(RECORD_REPLY, r->id, 2, RECORD_LAST, "\"a,\",\"c\",\"b\",\"b\"", 0), r);
     assert_true(request_answers(r, false, &answers));
     assert_true(peal_is(answers.messages[0].json, "[\"\",\"a,\",\"b\",\"c\"]"));
     request_answers_free(&answers);

@@ -513,7 +513,8 @@ static void check_reply(const json_t *vector, const json_t *message)
     }
     assert_true(json_member(payload, "requestId", &id, &kind));
     assert_true(slice_equal(reply.request_id, unquoted(id)));
-    if (json_member(payload, "sockets", &value, &kind) || json_member(payload, "rooms", &value, &kind))
+    if (json_member(payload, "sockets", &value, &kind) ||
+        json_member(payload, "rooms", &value, &kind))
         assert_true(slice_equal(reply.list, unquoted(value))); /* without its brackets */
     else
         assert_null(reply.list.bytes);
@@ -598,10 +599,11 @@ static void test_server_side_emits_and_their_answers_may_be_binary(void **state)
     }
     sink.n_bytes = 0;
     text.json = slice_text("{\"_placeholder\":true,\"num\":0}");
-    assert_int_equal(
-        adapter_put_emit_answer_binary(&sink, &scratch, slice_text("r"), &text), ADAPTER_OK);
+    assert_int_equal(adapter_put_emit_answer_binary(&sink, &scratch, slice_text("r"), &text),
+                     ADAPTER_OK);
     scratch = msgpack_sink_of(scratch_bytes, sizeof scratch_bytes);
-    assert_int_equal(adapter_read_reply(msgpack_sink_slice(&sink, 0), &scratch, &reply), ADAPTER_OK);
+    assert_int_equal(adapter_read_reply(msgpack_sink_slice(&sink, 0), &scratch, &reply),
+                     ADAPTER_OK);
     assert_int_equal(reply.type, ADAPTER_SERVER_EMIT);
     assert_true(slice_equal(reply.value.json, text.json));
     assert_true(slice_equal(reply.value.attachments[0], text.attachments[0]));
@@ -613,8 +615,8 @@ static void test_a_peal_host_says_who_answers(void **state)
     struct adapter_answer a;
     (void)state;
 
-    assert_true(adapter_answer_begin(&a, &sink, ADAPTER_ALL_ROOMS, slice_text("r"),
-                                     slice_text("uid123")));
+    assert_true(
+        adapter_answer_begin(&a, &sink, ADAPTER_ALL_ROOMS, slice_text("r"), slice_text("uid123")));
     adapter_answer_end(&a);
     assert_slice(msgpack_sink_slice(&sink, 0),
                  "{\"requestId\":\"r\",\"uid\":\"uid123\",\"rooms\":[]}");
