@@ -126,6 +126,7 @@ struct config {
     uint8_t redis_subscription_mode; /* enum config_subscriptions */
     uint32_t redis_request_timeout_ms;
     uint32_t redis_answer_max_bytes;
+    bool redis_own_channel;
     uint8_t fetch_handshake; /* enum config_fetch_handshake */
     bool ready_requires_redis;
 

@@ -22,6 +22,7 @@
 #include "session/publish.h"
 #include "shm/atomic.h"
 
+#define PADDED(n_bytes)  (((n_bytes) + 7u) & ~7u) /* records that wait lie aligned */
 #define RECORDS_PER_TURN 256
 #define FULL_RETRY_MS    2
 #define STOP_FLUSH_MS    1000
@@ -153,12 +154,23 @@ static enum ring_result reserve(struct bridge *b, uint32_t n_bytes, uint64_t *at
     return ring_reserve(&b->ring, n_bytes, at);
 }
 
+/* Room behind the records that wait; NULL: no memory. */
+static uint8_t *pending_room(struct bridge *b, uint32_t n_bytes)
+{
+    if ((uint64_t)b->pending_at + b->n_pending + n_bytes > b->pending.n_max && b->pending_at > 0) {
+        memmove(b->pending.bytes, b->pending.bytes + b->pending_at, b->n_pending);
+        b->pending_at = 0;
+    }
+    if (bridge_room(&b->pending, (uint64_t)b->pending_at + b->n_pending + n_bytes) == NULL)
+        return NULL;
+    return (uint8_t *)b->pending.bytes + b->pending_at + b->n_pending;
+}
+
 void bridge_append(struct bridge *b, struct record_spec *spec)
 {
     struct timespec ts;
     uint32_t n_bytes;
     uint8_t *bytes;
-    uint64_t at;
 
     clock_gettime(CLOCK_MONOTONIC, &ts);
     spec->header.origin = ORIGIN_REDIS;
@@ -166,44 +178,67 @@ void bridge_append(struct bridge *b, struct record_spec *spec)
     spec->header.generation = b->child->generation;
     spec->header.time_us = (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
     n_bytes = record_size(spec);
-    bytes = n_bytes == 0 ? NULL : (uint8_t *)bridge_room(&b->pending, n_bytes);
+    bytes = n_bytes == 0 ? NULL : pending_room(b, PADDED(n_bytes));
     if (bytes == NULL) {
         count_add(b->row, COUNT_REDIS_DROPPED_TOO_BIG, 1);
         return;
     }
-    assert(b->n_pending == 0);
     record_write(bytes, spec, b->region.header->hash_key);
-    switch (reserve(b, n_bytes, &at)) {
-    case RING_OK: commit(b, bytes, n_bytes, at); return;
-    case RING_FULL:
-        b->n_pending = n_bytes;
-        shm_store_u64(&b->slot->waits_since_ms, b->now_ms);
-        return;
-    case RING_TOO_BIG: break;
-    }
-    count_add(b->row, COUNT_REDIS_DROPPED_TOO_BIG, 1);
+    b->n_pending += PADDED(n_bytes);
+    bridge_retry(b);
 }
 
 void bridge_retry(struct bridge *b)
 {
-    uint64_t at;
+    while (b->n_pending > 0) {
+        const uint8_t *bytes = (const uint8_t *)b->pending.bytes + b->pending_at;
+        uint32_t n_bytes = ((const struct record_header *)(const void *)bytes)->n_bytes;
+        uint64_t at;
 
-    if (b->n_pending == 0 || reserve(b, b->n_pending, &at) != RING_OK)
-        return;
-    commit(b, (const uint8_t *)b->pending.bytes, b->n_pending, at);
-    b->n_pending = 0;
+        switch (reserve(b, n_bytes, &at)) {
+        case RING_OK: commit(b, bytes, n_bytes, at); break;
+        case RING_FULL:
+            if (b->slot->waits_since_ms == 0)
+                shm_store_u64(&b->slot->waits_since_ms, b->now_ms);
+            return;
+        case RING_TOO_BIG: count_add(b->row, COUNT_REDIS_DROPPED_TOO_BIG, 1); break;
+        }
+        b->n_pending -= PADDED(n_bytes);
+        b->pending_at += PADDED(n_bytes);
+    }
+    b->pending_at = 0;
     shm_store_u64(&b->slot->waits_since_ms, 0);
+}
+
+/* Is it for us to ask the cluster? */
+static bool is_question(const struct record_header *header)
+{
+    if (header->origin != ORIGIN_LOCAL || (header->targets >> PEAL_SLOT_BRIDGE & 1) == 0)
+        return false;
+    return header->kind == RECORD_SERVER_EMIT || header->kind == RECORD_FETCH ||
+           (header->kind == RECORD_BROADCAST && (header->flags & RECORD_WANTS_ACK) != 0);
 }
 
 static void on_record(struct bridge *b, const struct record_view *view)
 {
     const struct record_header *header = view->header;
     bool for_us = (header->targets >> PEAL_SLOT_BRIDGE & 1) != 0;
+    bool for_all = header->origin == ORIGIN_LOCAL && (header->flags & RECORD_LOCAL) == 0;
 
+    if (is_question(header)) {
+        ask_record(b, view);
+        return;
+    }
     switch ((enum record_kind)header->kind) {
     case RECORD_BROADCAST:
-        if (header->origin == ORIGIN_LOCAL && (header->flags & RECORD_LOCAL) == 0)
+        if (for_all)
             outbound_record(b, view);
+        break;
+    case RECORD_JOIN:
+    case RECORD_LEAVE:
+    case RECORD_DISCONNECT:
+        if (for_all)
+            outbound_change(b, view);
         break;
     case RECORD_REPLY:
         if (for_us)
@@ -219,12 +254,6 @@ static void on_record(struct bridge *b, const struct record_view *view)
         break;
     case RECORD_ROOM_NEWS: b->wire->on_rooms(b, view); break;
     case RECORD_SERVER_EMIT:
-        if (for_us)
-            ask_server_emit(b, view);
-        break;
-    case RECORD_JOIN:
-    case RECORD_LEAVE:
-    case RECORD_DISCONNECT:
     case RECORD_FETCH:
     case RECORD_NAMESPACE: /* it has woken us, which was all (follow_namespaces) */
     case RECORD_VOID:
@@ -232,15 +261,10 @@ static void on_record(struct bridge *b, const struct record_view *view)
     }
 }
 
-/* Is it for us to ask the cluster? */
-static bool is_question(const struct record_header *header)
-{
-    return header->kind == RECORD_SERVER_EMIT && (header->targets >> PEAL_SLOT_BRIDGE & 1) != 0;
-}
-
 /* Takes in what is there, up to a budget; whether something is left shows when it parks. */
 static void walk(struct bridge *b)
 {
+    b->held = false;
     for (uint32_t i = 0; i < RECORDS_PER_TURN; i++) {
         struct record_view view;
         uint32_t n_bytes = 0;
@@ -262,8 +286,10 @@ static void walk(struct bridge *b)
             continue;
         }
         if (is_question((const struct record_header *)(const void *)b->record.bytes) &&
-            ask_must_wait(b))
-            return; /* and what is behind it waits, too: one order */
+            ask_must_wait(b)) {
+            b->held = true; /* and what is behind it waits, too: one order */
+            return;
+        }
         b->at += (n_bytes + RING_UNIT_BYTES - 1) / RING_UNIT_BYTES;
         shm_store_release_u64(&b->slot->cursor, b->at); /* before it is published: at most once */
         if (record_view(&view, (const uint8_t *)b->record.bytes, n_bytes))
@@ -338,6 +364,7 @@ static bool open_bridge(struct bridge *b, const struct child *child)
     b->wire = b->config->redis_sharded ? &wire_sharded : &wire_pubsub;
     open_tls(b);
     make_uid(b);
+    log_info("cluster_uid", "uid=%.*s", (int)b->n_uid, b->uid);
     if (bridge_room(&b->record, 65536) == NULL || !ask_open(b) || !b->wire->open(b))
         return false;
     follow_namespaces(b);
@@ -362,9 +389,9 @@ static void sleep_until(struct bridge *b, struct pollfd *fds, uint32_t n_fds)
 
     if (wait > ask_rest_ms(b))
         wait = ask_rest_ms(b);
-    if (b->n_pending > 0 && wait > FULL_RETRY_MS)
+    if ((b->n_pending > 0 || b->held) && wait > FULL_RETRY_MS)
         wait = FULL_RETRY_MS;
-    if (wait > 0 && !ring_park(&b->ring, b->at))
+    if (wait > 0 && !b->held && !ring_park(&b->ring, b->at))
         wait = 0;
     (void)poll(fds, n_fds, (int)wait); /* EINTR: as if nothing had come */
     ring_unpark(&b->ring);

@@ -204,7 +204,7 @@ static bool is_local(const struct bridge *b, struct slice name)
            session_find(&b->region, SESSION_SOCKET, socket_id_index(id), id, &owner, &local, &nsp);
 }
 
-/* 2, 3 and 4: obeyed whoever sent them, in their place in the order. */
+/* 2, 3 and 4: obeyed in their place in the order; a host's own have been obeyed in its ring. */
 static void obey(struct bridge *b, const struct bridge_namespace *n,
                  const struct adapter_request *r)
 {
@@ -303,8 +303,6 @@ static void server_emit(struct bridge *b, const struct bridge_namespace *n,
     uint64_t workers;
     bool is_own;
 
-    if (slice_equal(r->uid, bridge_uid(b)))
-        return;
     if (json_iter_next(&it, &key, &first, &kind) && kind == JSON_STRING)
         (void)json_unescape(first, name, sizeof name);
     is_own = memcmp(name, own_prefix, sizeof own_prefix - 1) == 0;
@@ -359,8 +357,8 @@ void inbound_request(struct bridge *b, const struct bridge_namespace *n, struct 
     if (!bridge_decode_sink(b, payload, &sink))
         return;
     result = adapter_read_request(payload, &sink, &r);
-    if (result == ADAPTER_OK)
-        inbound_act(b, n, &r);
-    else
+    if (result != ADAPTER_OK)
         bridge_undecodable(b, result);
+    else if (!slice_equal(r.uid, bridge_uid(b))) /* our own: our workers have seen it in the ring */
+        inbound_act(b, n, &r);
 }

@@ -23,6 +23,7 @@ static bool take_text(char *to, uint32_t max, uint32_t *n, struct slice text)
 bool query_asker(struct bridge_asker *asker, const struct bridge_namespace *n,
                  const struct adapter_request *r)
 {
+    asker->type = (uint8_t)r->type;
     return r->request_id.bytes != NULL &&
            take_text(asker->request_id, sizeof asker->request_id, &asker->n_request_id,
                      r->request_id) &&

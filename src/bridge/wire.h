@@ -39,14 +39,25 @@ struct wire {
                     struct slice payload); /* false: counted by the caller */
     void (*put_channel)(struct bridge *b, struct msgpack_sink *sink, struct slice nsp,
                         const struct adapter_opts *opts);
+    /* request_id.bytes != NULL: acknowledgements are wanted, opts has a timeout; it goes to the channel for requests. */
     enum adapter_result (*put_broadcast)(struct bridge *b, struct msgpack_sink *sink,
                                          struct msgpack_sink *scratch, struct slice nsp,
-                                         const struct adapter_opts *opts,
+                                         struct slice request_id, const struct adapter_opts *opts,
                                          const struct msgpack_text *event);
 
+    void (*put_membership)(struct bridge *b, struct msgpack_sink *sink, enum adapter_type type,
+                           struct slice nsp, const struct adapter_opts *opts,
+                           const struct slice *names, uint32_t n_names);
+    void (*put_disconnect)(struct bridge *b, struct msgpack_sink *sink, struct slice nsp,
+                           const struct adapter_opts *opts, bool close);
+
     /* --- questions of our own --- */
+    bool fetches_only; /* sockets with all that is told of them are the only thing that can be asked for */
     bool (*ask_count)(struct bridge *b,
                       const struct bridge_namespace *n); /* ask_counted tells; false: not now */
+    bool (*ask_names)(struct bridge *b, const struct bridge_namespace *n); /* who is there: ask_listed tells; false: not now, or never */
+    void (*put_query)(struct bridge *b, struct msgpack_sink *sink, enum adapter_type type,
+                      struct slice nsp, struct slice request_id, const struct adapter_opts *opts);
     void (*put_request_channel)(struct bridge *b, struct msgpack_sink *sink, struct slice nsp);
     enum adapter_result (*put_server_emit)(struct bridge *b, struct msgpack_sink *sink,
                                            struct msgpack_sink *scratch, struct slice nsp,

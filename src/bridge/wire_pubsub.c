@@ -6,6 +6,7 @@
 
 #include "bridge/wire.h"
 
+#define CHANNELS_MAX       256 /* of a list that Redis was asked for */
 #define SUBSCRIPTIONS_EACH 4 /* of a namespace: one pattern, three channels */
 
 static bool publish(struct bridge *b, struct slice channel, struct slice payload)
@@ -15,19 +16,21 @@ static bool publish(struct bridge *b, struct slice channel, struct slice payload
     return link_message(&b->out, b->now_ms, 3, words); /* it counts what it drops */
 }
 
-/* A namespace's name in a pattern must mean itself. Node does not escape it and filters afterwards; so do we, besides. */
-static void put_pattern(struct msgpack_sink *sink, struct slice key, struct slice nsp)
+/* key, suffix ("", "-response"), #nsp# and a tail. A namespace's name in a pattern must mean itself: Node does not escape it and filters afterwards; so do we,
+ * besides. */
+static void put_pattern(struct msgpack_sink *sink, struct slice key, const char *suffix,
+                        struct slice nsp, const char *tail)
 {
-    struct slice texts[] = { key, { "#", 1 }, nsp };
+    struct slice texts[] = { key, slice_text(suffix), { "#", 1 }, nsp };
 
-    for (uint32_t t = 0; t < 3; t++) {
+    for (uint32_t t = 0; t < sizeof texts / sizeof texts[0]; t++) {
         for (uint32_t i = 0; i < texts[t].n_bytes; i++) {
             if (strchr("*?[]\\", texts[t].bytes[i]) != NULL)
                 msgpack_put_text(sink, "\\");
             msgpack_put_bytes(sink, slice_of(texts[t].bytes + i, 1));
         }
     }
-    msgpack_put_text(sink, "#*");
+    msgpack_put_text(sink, tail);
 }
 
 /* (P)SUBSCRIBE and back: one pattern for broadcasts, exactly one subscription to the request channel, which is what peers count us by, and the two on which
@@ -41,7 +44,7 @@ static bool say(struct bridge *b, const struct bridge_namespace *n, const char *
     struct slice words[4] = { slice_text(to_pattern), { NULL, 0 } };
     uint32_t at[3];
 
-    put_pattern(&sink, key, bridge_nsp(n));
+    put_pattern(&sink, key, "", bridge_nsp(n), "#*");
     words[1] = msgpack_sink_slice(&sink, 0);
     if (sink.too_big || !link_command(&b->in, 2, words))
         return false;
@@ -185,15 +188,27 @@ static bool on_subscriber_reply(void *context, struct redisReply *reply)
     return b->n_pending == 0; /* the ring is full: what follows stays in Redis' hands, in order */
 }
 
+static void on_channels(struct bridge *b, const struct redisReply *reply)
+{
+    struct slice channels[CHANNELS_MAX];
+    uint32_t n = 0;
+
+    for (size_t i = 0; i < reply->elements && n < CHANNELS_MAX; i++)
+        channels[n++] = reply_text(reply->element[i]);
+    ask_listed(b, channels, n);
+}
+
 static bool on_publisher_reply(void *context, struct redisReply *reply)
 {
     struct bridge *b = context;
     const struct bridge_namespace *n;
 
-    /* the only answer that is a list: of PUBSUB NUMSUB */
-    if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 &&
-        reply->element[1]->type == REDIS_REPLY_INTEGER &&
-        channel_kind(b, reply_text(reply->element[0]), &n) == CHANNEL_REQUEST)
+    if (reply->type != REDIS_REPLY_ARRAY)
+        return true;
+    /* PUBSUB NUMSUB and PUBSUB CHANNELS are the only answers that are lists */
+    if (reply->elements != 2 || reply->element[1]->type != REDIS_REPLY_INTEGER)
+        on_channels(b, reply);
+    else if (channel_kind(b, reply_text(reply->element[0]), &n) == CHANNEL_REQUEST)
         ask_counted(b, n, (uint64_t)reply->element[1]->integer);
     return b->n_pending == 0;
 }
@@ -359,17 +374,62 @@ static void put_channel(struct bridge *b, struct msgpack_sink *sink, struct slic
 
 static enum adapter_result put_broadcast(struct bridge *b, struct msgpack_sink *sink,
                                          struct msgpack_sink *scratch, struct slice nsp,
-                                         const struct adapter_opts *opts,
+                                         struct slice request_id, const struct adapter_opts *opts,
                                          const struct msgpack_text *event)
 {
+    if (request_id.bytes != NULL)
+        return adapter_put_broadcast_request(sink, scratch, bridge_uid(b), request_id, nsp, opts,
+                                             event);
     return adapter_put_broadcast(sink, scratch, bridge_uid(b), nsp, -1, opts, event);
+}
+
+static void put_membership(struct bridge *b, struct msgpack_sink *sink, enum adapter_type type,
+                           struct slice nsp, const struct adapter_opts *opts,
+                           const struct slice *names, uint32_t n_names)
+{
+    (void)nsp;
+    adapter_put_membership(sink, type, bridge_uid(b), opts, names, n_names);
+}
+
+static void put_disconnect(struct bridge *b, struct msgpack_sink *sink, struct slice nsp,
+                           const struct adapter_opts *opts, bool close)
+{
+    (void)nsp;
+    adapter_put_disconnect(sink, bridge_uid(b), opts, close);
+}
+
+static bool ask_names(struct bridge *b, const struct bridge_namespace *n)
+{
+    char text[4 * (CONFIG_TEXT_MAX + NAME_BYTES_MAX)];
+    struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
+    struct slice words[3] = { slice_text("PUBSUB"), slice_text("CHANNELS"), { NULL, 0 } };
+
+    put_pattern(&sink, slice_text(b->config->redis_key), "-response", bridge_nsp(n), "#*#");
+    words[2] = msgpack_sink_slice(&sink, 0);
+    return !sink.too_big && link_command(&b->out, 3, words);
+}
+
+static void put_query(struct bridge *b, struct msgpack_sink *sink, enum adapter_type type,
+                      struct slice nsp, struct slice request_id, const struct adapter_opts *opts)
+{
+    (void)nsp;
+    adapter_put_query(sink, type, bridge_uid(b), request_id, opts);
+}
+
+/* Node's answers to server-side emits, and to requests of old emitters, go to the common channel always. */
+static bool has_own_channel(const struct bridge *b, const struct bridge_asker *asker)
+{
+    return b->config->redis_own_channel && asker->n_uid > 0 &&
+           (asker->type == ADAPTER_SOCKETS || asker->type == ADAPTER_ALL_ROOMS ||
+            asker->type == ADAPTER_FETCH || asker->type == ADAPTER_BROADCAST);
 }
 
 static void put_answer_channel(struct bridge *b, struct msgpack_sink *sink,
                                const struct bridge_asker *asker)
 {
     adapter_put_response_channel(sink, slice_text(b->config->redis_key), asker_nsp(asker),
-                                 (struct slice){ NULL, 0 });
+                                 has_own_channel(b, asker) ? asker_uid(asker)
+                                                           : (struct slice){ NULL, 0 });
 }
 
 static bool put_list(struct bridge *b, struct msgpack_sink *sink, const struct bridge_asker *asker,
@@ -377,8 +437,7 @@ static bool put_list(struct bridge *b, struct msgpack_sink *sink, const struct b
 {
     struct adapter_answer list;
 
-    (void)b;
-    if (!adapter_answer_begin(&list, sink, type, asker_request_id(asker)))
+    if (!adapter_answer_begin(&list, sink, type, asker_request_id(asker), bridge_uid(b)))
         return false;
     if (entries.n_bytes > 0) /* with their commas, as the workers wrote them */
         msgpack_put_bytes(sink, entries);
@@ -389,8 +448,7 @@ static bool put_list(struct bridge *b, struct msgpack_sink *sink, const struct b
 static void put_count(struct bridge *b, struct msgpack_sink *sink, const struct bridge_asker *asker,
                       uint32_t n_clients)
 {
-    (void)b;
-    adapter_put_client_count(sink, asker_request_id(asker), n_clients);
+    adapter_put_client_count(sink, asker_request_id(asker), bridge_uid(b), n_clients);
 }
 
 static enum adapter_result put_ack(struct bridge *b, struct msgpack_sink *sink,
@@ -432,6 +490,10 @@ const struct wire wire_pubsub = {
     .publish = publish,
     .put_channel = put_channel,
     .put_broadcast = put_broadcast,
+    .put_membership = put_membership,
+    .put_disconnect = put_disconnect,
+    .ask_names = ask_names,
+    .put_query = put_query,
     .ask_count = ask_count,
     .put_request_channel = put_request_channel,
     .put_server_emit = put_server_emit,

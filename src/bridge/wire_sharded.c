@@ -212,6 +212,7 @@ static void take_answer(struct bridge *b, const struct adapter_request *r)
     static struct adapter_reply reply;
 
     reply.request_id = r->request_id;
+    reply.uid = r->uid;
     reply.type = r->type == ADAPTER_FETCH ? ADAPTER_TYPES : r->type;
     reply.list = r->type == ADAPTER_FETCH
                      ? slice_of(r->data.json.bytes + 1, r->data.json.n_bytes - 2)
@@ -371,12 +372,46 @@ static void put_channel(struct bridge *b, struct msgpack_sink *sink, struct slic
 
 static enum adapter_result put_broadcast(struct bridge *b, struct msgpack_sink *sink,
                                          struct msgpack_sink *scratch, struct slice nsp,
-                                         const struct adapter_opts *opts,
+                                         struct slice request_id, const struct adapter_opts *opts,
                                          const struct msgpack_text *event)
+{
+    struct sharded_head head = { bridge_uid(b), nsp, request_id };
+
+    return sharded_put_broadcast(sink, scratch, &head, opts, event);
+}
+
+static void put_membership(struct bridge *b, struct msgpack_sink *sink, enum adapter_type type,
+                           struct slice nsp, const struct adapter_opts *opts,
+                           const struct slice *names, uint32_t n_names)
 {
     struct sharded_head head = { bridge_uid(b), nsp, { NULL, 0 } };
 
-    return sharded_put_broadcast(sink, scratch, &head, opts, event);
+    sharded_put_membership(sink, type, &head, opts, names, n_names);
+}
+
+static void put_disconnect(struct bridge *b, struct msgpack_sink *sink, struct slice nsp,
+                           const struct adapter_opts *opts, bool close)
+{
+    struct sharded_head head = { bridge_uid(b), nsp, { NULL, 0 } };
+
+    sharded_put_disconnect(sink, &head, opts, close);
+}
+
+/* Channels of servers and of rooms cannot be told apart: who was silent has no name here. */
+static bool ask_names(struct bridge *b, const struct bridge_namespace *n)
+{
+    (void)b;
+    (void)n;
+    return false;
+}
+
+static void put_query(struct bridge *b, struct msgpack_sink *sink, enum adapter_type type,
+                      struct slice nsp, struct slice request_id, const struct adapter_opts *opts)
+{
+    struct sharded_head head = { bridge_uid(b), nsp, request_id };
+
+    assert(type == ADAPTER_FETCH);
+    sharded_put_fetch(sink, &head, opts);
 }
 
 static bool ask_count(struct bridge *b, const struct bridge_namespace *n)
@@ -465,6 +500,11 @@ const struct wire wire_sharded = {
     .publish = sharded_publish,
     .put_channel = put_channel,
     .put_broadcast = put_broadcast,
+    .put_membership = put_membership,
+    .put_disconnect = put_disconnect,
+    .fetches_only = true,
+    .ask_names = ask_names,
+    .put_query = put_query,
     .ask_count = ask_count,
     .put_request_channel = put_request_channel,
     .put_server_emit = put_server_emit,
