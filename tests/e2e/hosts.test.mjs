@@ -12,7 +12,9 @@ const UNKNOWN = /Session ID unknown/;
 const RELOADED = 'after a reload';
 
 async function startHost(t, name, port, redis) {
-  const options = { listen: `127.0.0.1:${port}`, cookie: 'io', redis: redis.url, drain_grace: '4s', drain_rate: SIZE.rate, drain_timeout: '60s' };
+  // Hardly any two clients share an address: if the load balancer did not name them, and Peal believe it, few would be let in.
+  const addresses = { trusted_proxies: '127.0.0.1', max_connections_per_ip: 4 };
+  const options = { listen: `127.0.0.1:${port}`, cookie: 'io', redis: redis.url, drain_grace: '4s', drain_rate: SIZE.rate, drain_timeout: '60s', ...addresses };
   const host = await startPeal(t, { name, options });
   const probe = await ioClient(t, host.url);
   host.id = probe.io.engine.id.slice(0, 4);
@@ -58,8 +60,7 @@ async function drained(t, swarm, host, others) {
   assert.ok(before.some(({ transport }) => transport === 'polling') && before.some(({ transport }) => transport === 'websocket'), 'it has clients of both kinds');
   const begun = Date.now();
   host.kill('SIGTERM');
-  await host.waitEvent('closing', { timeout: 15000 });
-  const closing = Date.now();
+  const closing = Date.parse((await host.waitEvent('closing', { timeout: 15000 })).time);
   await host.stop(null, { timeout: 90000 });
   const took = (Date.now() - closing) / 1000;
   const diaries = await settled(swarm, others);
@@ -74,8 +75,10 @@ async function drained(t, swarm, host, others) {
   t.diagnostic(`drain: ${before.length} clients in ${took.toFixed(1)} s at drain_rate = ${SIZE.rate}, at most ${busiest} in a second, first after ${Math.min(...all.map(({ at }) => at)) - begun} ms; ` +
     `back elsewhere after ${back[0]} to ${back.at(-1)} ms`);
   assert.equal(last.forced, '0');
-  assert.ok(busiest <= SIZE.rate * 1.5 + 5, `${busiest} were closed in one second`);
-  assert.ok(took >= before.length / SIZE.rate - 1.5 && took < before.length / SIZE.rate + 10, `the drain of ${before.length} took ${took} s`);
+  // Clients learn of it late on a busy machine, never early: so many by then are the most.
+  all.sort((a, b) => a.at - b.at).forEach(({ at }, i) =>
+    assert.ok(i + 1 <= (SIZE.rate * (at - closing)) / 1000 + SIZE.rate / 2, `${i + 1} were closed within ${at - closing} ms`));
+  assert.ok(took < before.length / SIZE.rate + 15, `the drain of ${before.length} took ${took} s`);
 }
 
 // A new certificate, another host in the file: HAProxy is reloaded while everybody polls, and what it has learned is not lost.
