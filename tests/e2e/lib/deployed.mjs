@@ -1,6 +1,5 @@
 // deployed.mjs: the load balancers of deploy/, as they are but for addresses (and, where a test machine is smaller, the number of descriptors).
 import { readFile, writeFile } from 'node:fs/promises';
-import { connect } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { httpRequest } from './http.mjs';
@@ -27,13 +26,6 @@ export async function deployed(file, { port, hosts }) {
   if (file.startsWith('nginx/')) replace('listen 80;', `listen 127.0.0.1:${port};`);
   else replace('bind :80', `bind 127.0.0.1:${port}`);
   return text;
-}
-
-function commandLine(path, line) {
-  return new Promise((resolve, reject) => {
-    let text = '';
-    connect(path).setEncoding('utf8').on('data', (chunk) => (text += chunk)).on('error', reject).on('end', () => resolve(text)).end(line);
-  });
 }
 
 // Started, it answers; at the end of the test it is gone, and its workers with it.
@@ -81,13 +73,6 @@ export async function startDeployedHaproxy(t, file, hosts) {
   const path = join(dir, 'haproxy.cfg');
   const text = (await deployed(file, { port, hosts })).replace('127.0.0.1:10000', `127.0.0.1:${await freePort()}`);
   await writeFile(path, text.replace('maxconn 100000', 'maxconn 4000'));
-  // As Debian's unit runs it: a master that starts workers anew at SIGUSR2.
-  const socket = join(dir, 'master.sock');
-  const run = startProcess(t, process.env.HAPROXY ?? 'haproxy', ['-Ws', '-f', path, '-S', socket], { name: 'haproxy' });
-  return {
-    ...(await serving(t, 'haproxy', run, port)),
-    // What the newest worker says to a command of its runtime API.
-    ask: (command) => commandLine(socket, `@1 ${command}\n`),
-    reload: () => commandLine(socket, 'reload\n'),
-  };
+  const run = startProcess(t, process.env.HAPROXY ?? 'haproxy', ['-db', '-f', path], { name: 'haproxy' });
+  return serving(t, 'haproxy', run, port);
 }
