@@ -241,9 +241,9 @@ static bool on_subscriber_reply(void *context, struct redisReply *reply)
 
 static bool on_publisher_reply(void *context, struct redisReply *reply)
 {
-    (void)context;
-    (void)reply; /* how many got it: the link has counted it, and nobody else wants to know */
-    return true;
+    if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOPERM", 6) == 0)
+        probe_denied(context);
+    return true; /* how many got it: the link has counted it, and nobody else wants to know */
 }
 
 static void count_link(struct bridge *b, struct link *l)
