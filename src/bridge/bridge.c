@@ -3,7 +3,8 @@
  * It stands between no two local clients: local delivery goes through the ring and does not wait for it. It never gates the ring, either: it reads copies
  * and validates them, and skips, counted, what was overwritten before it came to it. Its cursor is moved before a message is published, so a
  * successor repeats nothing: at most once towards Redis.
- * One connection subscribes, one publishes, whatever the number of workers and namespaces; joins and leaves cause no traffic. */
+ * One connection subscribes, one publishes, whatever the number of workers and namespaces; joins and leaves cause no traffic. While Redis is away what is to be
+ * published waits in the link, within bounds; nothing of ours is published before our subscriptions stand. */
 #include "bridge/bridge.h"
 
 #include <assert.h>
@@ -19,12 +20,13 @@
 
 #include "base/log.h"
 #include "bridge/state.h"
+#include "bridge/tls.h"
 #include "session/publish.h"
 #include "shm/atomic.h"
 
-#define RECORDS_PER_TURN   256
-#define FULL_RETRY_MS      2
-#define LIFE_LOST_FLUSH_MS 1000
+#define RECORDS_PER_TURN 256
+#define FULL_RETRY_MS    2
+#define STOP_FLUSH_MS    1000
 
 char *bridge_room(struct bridge_buffer *b, uint64_t n_bytes)
 {
@@ -61,14 +63,7 @@ bool bridge_publish(struct bridge *b, struct slice channel, struct slice payload
 {
     struct slice words[3] = { slice_text("PUBLISH"), channel, payload };
 
-    if (link_command(&b->out, 3, words)) {
-        count_add(b->row, COUNT_REDIS_PUBLISHED, 1);
-        return true;
-    }
-    count_add(
-        b->row,
-        b->out.state == LINK_UP ? COUNT_REDIS_DROPPED_BUFFER : COUNT_REDIS_DROPPED_DISCONNECTED, 1);
-    return false;
+    return link_message(&b->out, b->now_ms, 3, words); /* it counts what it drops */
 }
 
 bool bridge_respond(struct bridge *b, struct slice nsp, struct slice payload)
@@ -121,7 +116,6 @@ static void subscribe(struct bridge *b, struct bridge_namespace *n)
     if (n->subscribed || b->in.state != LINK_UP)
         return;
     n->subscribed = say(b, n, "PSUBSCRIBE", "SUBSCRIBE");
-    b->n_subscriptions += 2;
 }
 
 static bool is_there(const struct bridge *b, const struct bridge_namespace *n)
@@ -171,12 +165,11 @@ static void follow_namespaces(struct bridge *b)
 
 static void on_subscriber_up(struct bridge *b)
 {
-    b->n_confirmed = 0;
-    b->n_subscriptions = 0;
     for (uint32_t i = 0; i < b->n_namespaces; i++) {
         b->namespaces[i].subscribed = false;
         subscribe(b, &b->namespaces[i]);
     }
+    probe_subscribe(b);
 }
 
 /* --- from Redis --- */
@@ -245,32 +238,55 @@ static bool on_subscriber_reply(void *context, struct redisReply *reply)
     struct bridge *b = context;
     struct slice kind;
 
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2) {
-        if (reply->type == REDIS_REPLY_ERROR)
-            log_error("redis_error", "link=%s error=%s", b->in.name, reply->str);
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2)
         return true;
-    }
     kind = reply_text(reply->element[0]);
     if (slice_is(kind, "pmessage") && reply->elements == 4) {
         count_add(b->row, COUNT_REDIS_RECEIVED, 1);
         on_broadcast(b, reply_text(reply->element[1]), reply_text(reply->element[2]),
                      reply_text(reply->element[3]));
     } else if (slice_is(kind, "message") && reply->elements == 3) {
-        count_add(b->row, COUNT_REDIS_RECEIVED, 1);
-        on_request(b, reply_text(reply->element[1]), reply_text(reply->element[2]));
-    } else if (slice_is(kind, "psubscribe") || slice_is(kind, "subscribe")) {
-        b->n_confirmed++;
+        struct slice channel = reply_text(reply->element[1]);
+
+        if (probe_is_channel(b, channel)) {
+            probe_heard(b, reply_text(reply->element[2]));
+        } else {
+            count_add(b->row, COUNT_REDIS_RECEIVED, 1);
+            on_request(b, channel, reply_text(reply->element[2]));
+        }
+    } else if (slice_is(kind, "subscribe") && probe_is_channel(b, reply_text(reply->element[1]))) {
+        probe_confirmed(b);
+    } else if (slice_is(kind, "pong")) {
+        probe_pong(b);
     }
     return b->n_pending == 0; /* the ring is full: what follows stays in Redis' hands, in order */
 }
 
 static bool on_publisher_reply(void *context, struct redisReply *reply)
 {
-    struct bridge *b = context;
+    if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOPERM", 6) == 0)
+        probe_denied(context);
+    return true; /* how many got it: the link has counted it, and nobody else wants to know */
+}
 
-    if (reply->type == REDIS_REPLY_ERROR)
-        log_error("redis_error", "link=%s error=%s", b->out.name, reply->str);
-    return true;
+static void count_link(struct bridge *b, struct link *l)
+{
+    static const enum counter drops[LINK_DROPS] = {
+        [LINK_DROP_FULL] = COUNT_REDIS_DROPPED_BUFFER,
+        [LINK_DROP_OLD] = COUNT_REDIS_DROPPED_EXPIRED,
+        [LINK_DROP_CUT] = COUNT_REDIS_DROPPED_DISCONNECTED,
+        [LINK_DROP_REFUSED] = COUNT_REDIS_DROPPED_REFUSED,
+        [LINK_DROP_TOO_BIG] = COUNT_REDIS_DROPPED_TOO_BIG,
+    };
+
+    for (uint32_t i = 0; i < LINK_DROPS; i++) {
+        if (l->dropped[i] > 0)
+            count_add(b->row, drops[i], l->dropped[i]);
+        l->dropped[i] = 0;
+    }
+    if (l->n_published > 0)
+        count_add(b->row, COUNT_REDIS_PUBLISHED, l->n_published);
+    l->n_published = 0;
 }
 
 /* --- the ring --- */
@@ -436,6 +452,19 @@ static void make_uid(struct bridge *b)
         b->uid[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[raw[i] & 63];
 }
 
+/* Without it the links stay down: they say that, and it is said here why. */
+static void open_tls(struct bridge *b)
+{
+    const struct config *c = b->config;
+    char why[TLS_WHY_MAX];
+
+    if (!c->redis.tls)
+        return;
+    b->tls = tls_context_new(c->redis_ca_file, c->redis_cert_file, c->redis_cert_key_file, why);
+    if (b->tls == NULL)
+        log_error("redis_tls_unusable", "reason=%s", why);
+}
+
 static bool open_bridge(struct bridge *b, const struct child *child)
 {
     b->child = child;
@@ -449,8 +478,11 @@ static bool open_bridge(struct bridge *b, const struct child *child)
     ring_open(&b->ring, &b->region);
     b->at = shm_load_u64(&b->slot->cursor);
     b->now_ms = clock_ms();
-    link_init(&b->in, &b->config->redis, "subscriber");
-    link_init(&b->out, &b->config->redis, "publisher");
+    open_tls(b);
+    link_init(&b->in, &b->config->redis, b->tls, "subscriber");
+    link_init(&b->out, &b->config->redis, b->tls, "publisher");
+    link_keep(&b->out, b->config->redis_buffer_bytes, b->config->redis_buffer_age_ms);
+    b->out.held = true; /* until a probe has come through */
     if (bridge_room(&b->record, 65536) == NULL)
         return false;
     make_uid(b);
@@ -468,9 +500,42 @@ static void read_signals(struct bridge *b, int fd)
             b->stop = true;
 }
 
+enum { P_BELL = 0, P_LIFE, P_SIGNAL, P_IN, P_OUT, P_N };
+
+static void sleep_until(struct bridge *b, struct pollfd fds[P_N])
+{
+    uint32_t wait = link_wait_ms(&b->out, b->now_ms);
+    uint32_t wait_in = b->n_pending > 0 ? FULL_RETRY_MS : link_wait_ms(&b->in, b->now_ms);
+
+    wait = wait < wait_in ? wait : wait_in;
+    if (wait > 0 && !ring_park(&b->ring, b->at))
+        wait = 0;
+    (void)poll(fds, P_N, (int)wait); /* EINTR: as if nothing had come */
+    ring_unpark(&b->ring);
+    b->now_ms = clock_ms();
+    shm_store_u64(&b->slot->progress, b->slot->progress + 1);
+}
+
+/* While the ring has no room, what follows stays in Redis' hands, and it is no fault of Redis that we do not hear it. */
+static void take_in(struct bridge *b, short events)
+{
+    bool was_full = b->n_pending > 0;
+
+    bridge_retry(b);
+    if (b->n_pending > 0)
+        return;
+    if (was_full && b->in.state == LINK_UP) {
+        (void)link_replies(&b->in, b->now_ms, on_subscriber_reply, b); /* what was left */
+        events |= POLLIN;
+    }
+    if (link_on_events(&b->in, events, b->n_pending == 0, b->now_ms, on_subscriber_reply, b))
+        on_subscriber_up(b);
+    if (b->n_pending == 0)
+        link_tick(&b->in, b->now_ms);
+}
+
 static void turn(struct bridge *b, int signal_fd)
 {
-    enum { P_BELL = 0, P_LIFE, P_SIGNAL, P_IN, P_OUT, P_N };
     struct pollfd fds[P_N] = {
         [P_BELL] = { b->region.bells[b->child->slot], POLLIN, 0 },
         [P_LIFE] = { b->child->life_fd, POLLIN, 0 },
@@ -480,51 +545,50 @@ static void turn(struct bridge *b, int signal_fd)
                    0 },
         [P_OUT] = { b->out.fd, link_events(&b->out), 0 },
     };
-    uint32_t wait = link_wait_ms(&b->in, b->now_ms);
-    uint32_t wait_out = link_wait_ms(&b->out, b->now_ms);
     uint64_t rung;
 
-    wait = wait < wait_out ? wait : wait_out;
-    if (b->n_pending > 0 && wait > FULL_RETRY_MS)
-        wait = FULL_RETRY_MS;
-    if (wait > 0 && !ring_park(&b->ring, b->at))
-        wait = 0;
-    (void)poll(fds, P_N, (int)wait); /* EINTR: as if nothing had come */
-    ring_unpark(&b->ring);
-    b->now_ms = clock_ms();
-    shm_store_u64(&b->slot->progress, b->slot->progress + 1);
+    sleep_until(b, fds);
     if ((fds[P_BELL].revents & POLLIN) != 0 && read(fds[P_BELL].fd, &rung, sizeof rung) < 0)
         log_warning("bell_unreadable", "error=%s", strerror(errno));
     if ((fds[P_LIFE].revents & (POLLIN | POLLHUP)) != 0)
         b->stop = true;
     if ((fds[P_SIGNAL].revents & POLLIN) != 0)
         read_signals(b, signal_fd);
-    link_tick(&b->in, b->now_ms);
-    link_tick(&b->out, b->now_ms);
-    bridge_retry(b);
-    if (b->n_pending == 0) {
-        (void)link_replies(&b->in, b->now_ms, on_subscriber_reply,
-                           b); /* what was left when the ring was full */
-        if (link_on_events(&b->in, fds[P_IN].revents, b->n_pending == 0, b->now_ms,
-                           on_subscriber_reply, b))
-            on_subscriber_up(b);
-    }
+    take_in(b, fds[P_IN].revents);
     (void)link_on_events(&b->out, fds[P_OUT].revents, true, b->now_ms, on_publisher_reply, b);
+    link_tick(&b->out, b->now_ms);
     ring_bells(&b->ring);
     follow_namespaces(b);
     walk(b);
     query_expire(b);
     ring_bells(&b->ring);
+    probe_tick(b, b->n_pending == 0 && (fds[P_IN].revents & POLLIN) == 0);
     link_flush(&b->in, b->now_ms);
     link_flush(&b->out, b->now_ms);
-    shm_store_u64(&b->slot->redis_up, b->in.state == LINK_UP && b->out.state == LINK_UP &&
-                                          b->n_confirmed >= b->n_subscriptions);
+    count_link(b, &b->in);
+    count_link(b, &b->out);
+    shm_store_u64(&b->slot->redis_up, b->out.state == LINK_UP && !b->out.held);
+}
+
+/* What has been said already goes out, if Redis is there; nothing new is. */
+static void flush_last(struct bridge *b)
+{
+    uint64_t until_ms = b->now_ms + STOP_FLUSH_MS;
+
+    while (b->out.state == LINK_UP && !b->out.held && !link_is_idle(&b->out) &&
+           b->now_ms < until_ms) {
+        struct pollfd fd = { b->out.fd, link_events(&b->out), 0 };
+
+        (void)poll(&fd, 1, 50);
+        b->now_ms = clock_ms();
+        (void)link_on_events(&b->out, fd.revents, true, b->now_ms, on_publisher_reply, b);
+    }
+    count_link(b, &b->out);
 }
 
 int bridge_main(const struct child *child)
 {
     struct bridge *b = calloc(1, sizeof *b);
-    uint64_t until_ms;
     int signal_fd;
 
     if (b == NULL)
@@ -536,15 +600,7 @@ int bridge_main(const struct child *child)
     }
     while (!b->stop)
         turn(b, signal_fd);
-    /* what has been said already goes out; nothing new is */
-    for (until_ms = b->now_ms + LIFE_LOST_FLUSH_MS;
-         b->out.state == LINK_UP && (link_events(&b->out) & POLLOUT) != 0 && b->now_ms < until_ms;
-         b->now_ms = clock_ms()) {
-        struct pollfd fd = { b->out.fd, POLLOUT, 0 };
-
-        (void)poll(&fd, 1, 50);
-        link_flush(&b->out, b->now_ms);
-    }
+    flush_last(b);
     for (uint32_t i = 0; i < BRIDGE_QUERIES_MAX; i++)
         free(b->queries[i].answer);
     free(b->payload.bytes);
@@ -554,6 +610,7 @@ int bridge_main(const struct child *child)
     free(b->pending.bytes);
     link_close(&b->in);
     link_close(&b->out);
+    tls_context_free(b->tls);
     free(b);
     return 0;
 }

@@ -70,10 +70,6 @@ void outbound_record(struct bridge *b, const struct record_view *view)
     uint64_t n_names = 0;
     uint64_t n_bytes;
 
-    if (b->out.state != LINK_UP) {
-        count_add(b->row, COUNT_REDIS_DROPPED_DISCONNECTED, 1);
-        return;
-    }
     opts.n_rooms = take_names(view, RECORD_ROOMS, rooms);
     opts.n_except = take_names(view, RECORD_EXCEPT, except);
     opts.flags.is_volatile = (view->header->flags & RECORD_VOLATILE) != 0;

@@ -1,4 +1,5 @@
-/* state.h: what the files of the bridge share. bridge.c is the loop; outbound.c ring -> Redis; inbound.c Redis -> ring; query.c questions of peers. */
+/* state.h: what the files of the bridge share. bridge.c is the loop; outbound.c ring -> Redis; inbound.c Redis -> ring; query.c questions of peers;
+ * probe.c whether Redis hears us. */
 #ifndef PEAL_BRIDGE_STATE_H
 #define PEAL_BRIDGE_STATE_H
 
@@ -11,6 +12,7 @@
 #include "shm/ring.h"
 
 #define BRIDGE_QUERIES_MAX 256
+#define PROBE_CHANNEL_MAX  (CONFIG_TEXT_MAX + 64)
 
 /* A namespace that this host has subscribed to. */
 struct bridge_namespace {
@@ -37,6 +39,16 @@ struct bridge_query {
     uint32_t n_answer;
 };
 
+/* Whether what is published comes back (probe.c). */
+struct bridge_probe {
+    bool subscribed; /* its channel, confirmed on the present connection */
+    bool refused;    /* ... by the rights of Redis' user */
+    bool is_out;     /* published, and not back yet */
+    bool proven;     /* one has come back over the two present connections */
+    uint64_t n;      /* of the last one: what it says */
+    uint64_t sent_ms, sent_us;
+};
+
 /* Memory that grows to what was needed once, for building messages. */
 struct bridge_buffer {
     char *bytes;
@@ -50,16 +62,16 @@ struct bridge {
     struct ring ring;
     struct shm_slot *slot;
     struct shm_counters *row;
-    struct link in;                                     /* subscriptions */
-    struct link out;                                    /* PUBLISH */
+    struct link in;  /* subscriptions */
+    struct link out; /* PUBLISH */
+    struct tls_context *tls;
+    struct bridge_probe probe;
     struct bridge_namespace namespaces[NAMESPACES_MAX]; /* no two have one index */
     uint32_t n_namespaces;
     uint16_t at_index[NAMESPACES_MAX]; /* place in `namespaces` + 1; 0: none */
     uint64_t changes_seen;             /* of the host's table */
     char uid
         [ADAPTER_UID_CHARS]; /* of this host in the cluster. Node has one for each namespace, but nothing looks at two together */
-    uint32_t n_confirmed;    /* subscriptions confirmed on the present connection */
-    uint32_t n_subscriptions;
     struct bridge_query queries[BRIDGE_QUERIES_MAX];
     struct bridge_buffer payload, scratch, record, pending, message;
     uint32_t
@@ -75,7 +87,7 @@ MUST_USE char *bridge_room(struct bridge_buffer *b, uint64_t n_bytes);
 struct slice bridge_nsp(const struct bridge_namespace *n);
 struct slice bridge_uid(const struct bridge *b);
 
-/* PUBLISH. False: not up or too much waits; counted. */
+/* PUBLISH, at once or when Redis is there again. False: no memory; counted. */
 bool bridge_publish(struct bridge *b, struct slice channel, struct slice payload);
 bool bridge_respond(struct bridge *b, struct slice nsp, struct slice payload);
 
@@ -93,6 +105,16 @@ void outbound_record(struct bridge *b, const struct record_view *view);
 void inbound_broadcast(struct bridge *b, const struct bridge_namespace *n, struct slice channel,
                        struct slice payload);
 void inbound_request(struct bridge *b, const struct bridge_namespace *n, struct slice payload);
+
+/* probe.c: is told when the subscriber is up, when its subscription is confirmed, when a PING is answered, and what comes on its channel. */
+bool probe_is_channel(const struct bridge *b, struct slice channel);
+void probe_subscribe(struct bridge *b);
+void probe_confirmed(struct bridge *b);
+void probe_pong(struct bridge *b);
+void probe_denied(struct bridge *b); /* Redis does not let us publish, it perhaps */
+void probe_heard(struct bridge *b, struct slice payload);
+/* Once per turn. drained: all that the subscriber's connection holds has been taken in. */
+void probe_tick(struct bridge *b, bool drained);
 
 /* query.c */
 struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace *n,
