@@ -69,6 +69,15 @@
 #define LINK_BACKOFF_MAX_MS  1000  /* between two attempts: Redis is back within seconds, or not */
 #define LINK_BACKOFF_SLOW_MS 30000 /* where a person has to do something first: a wrong password */
 
+/* --- the bridge, with redis_adapter = sharded --- */
+#define REDIS_MASTERS_MAX 64 /* of a Redis Cluster: two connections to each */
+#define REDIS_FLIGHT_BYTES \
+    (4u                    \
+     << 20) /* messages that one master has not answered: what goes over it is not kept, and lost if it is refused */
+#define BRIDGE_ROOMS_MAX \
+    (1u                  \
+     << 20) /* rooms of this host with a channel of their own: about 80 bytes and the name, each */
+
 /* --- time --- */
 #define STALL_TIMEOUT_MS 2000
 #define TAKEOVER_MS      2000 /* for a client's old connection to end when it is back on a new one */

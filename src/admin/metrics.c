@@ -448,6 +448,10 @@ static void write_redis(struct scrape *s)
            s->sum.counters[COUNT_REDIS_PUBLISHED]);
     single(s, "peal_redis_received_total", "counter", "Messages received from Redis.",
            s->sum.counters[COUNT_REDIS_RECEIVED]);
+    if (s->region->config->redis_sharded)
+        single(s, "peal_redis_rooms_unheard_total", "counter",
+               "Rooms that got no channel of their own, for want of places.",
+               s->sum.counters[COUNT_REDIS_ROOMS_UNHEARD]);
     single(s, "peal_redis_unwanted_total", "counter",
            "Messages received from Redis for rooms without members here, dropped undecoded.",
            s->sum.counters[COUNT_REDIS_UNWANTED]);

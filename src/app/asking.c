@@ -2,9 +2,12 @@
  * it travels through the ring, also from a worker to itself: one order for all. */
 #include <stdlib.h>
 
+#include "app/asking.h"
 #include "app/compose.h"
-#include "app/messages.h"
 #include "shm/atomic.h"
+
+#define BRIDGE         (1ull << PEAL_SLOT_BRIDGE)
+#define BRIDGE_LATE_MS 1000
 
 /* Workers that will read a record that is appended now; `starting`: also those that are about to serve. */
 static uint64_t workers_mask(const struct peal_host *host, bool starting)
@@ -27,6 +30,10 @@ static void finish(struct peal_host *host, struct request *r, bool timed_out)
     struct peal_answers answers;
     struct request copy = *r;
 
+    if (r->kind == REQUEST_CLUSTER) {
+        cluster_finish(host, r, timed_out ? PEAL_TIMEOUT : PEAL_UNREACHABLE); /* the bridge died */
+        return;
+    }
     timer_cancel(&host->timers, r->timer);
     (void)request_answers(r, timed_out, &answers);
     host_enter(host, &call, copy.app, "answers");
@@ -36,20 +43,35 @@ static void finish(struct peal_host *host, struct request *r, bool timed_out)
     request_close(&host->requests, r);
 }
 
+/* It is the bridge that knows which servers were silent: it is waited for a little longer, but not for long. */
 static void out_of_time(struct peal_host *host, void *context)
 {
     struct request *r = request_find(&host->requests, (uint64_t)(uintptr_t)context);
 
-    if (r != NULL)
+    if (r == NULL)
+        return;
+    if ((r->waiting & BRIDGE) == 0 || r->overtime) {
         finish(host, r, !request_complete(r));
+        return;
+    }
+    r->overtime = true;
+    r->timer =
+        timer_new(&host->timers, NULL, host->hub->now_ms + BRIDGE_LATE_MS, 0, out_of_time, context);
 }
 
 void host_take_answer(struct peal_host *host, const struct record_view *view)
 {
-    struct request *r = requests_take(&host->requests, view);
+    struct request *r = request_find(&host->requests, view->header->id);
+    bool is_late = r != NULL && r->overtime;
 
-    if (r != NULL)
+    if (r != NULL && r->kind == REQUEST_CLUSTER) {
+        cluster_take(host, r, view);
+        return;
+    }
+    if (requests_take(&host->requests, view) != NULL)
         finish(host, r, false);
+    else if (is_late && (r->waiting & BRIDGE) == 0)
+        finish(host, r, true);
 }
 
 void host_worker_gone(struct peal_host *host, uint32_t slot)
@@ -60,8 +82,8 @@ void host_worker_gone(struct peal_host *host, uint32_t slot)
         finish(host, r, false);
 }
 
-static struct request *open_request(struct peal_host *host, enum request_kind kind,
-                                    peal_answers_fn fn, void *context)
+struct request *asking_open(struct peal_host *host, enum request_kind kind, peal_answers_fn fn,
+                            void *context)
 {
     struct request *r = request_open(&host->requests, host->hub, kind);
 
@@ -73,8 +95,7 @@ static struct request *open_request(struct peal_host *host, enum request_kind ki
     return r;
 }
 
-/* It has been appended, or not. */
-static enum peal_result opened(struct peal_host *host, struct request *r, enum peal_result result,
+enum peal_result asking_opened(struct peal_host *host, struct request *r, enum peal_result result,
                                uint32_t timeout_ms)
 {
     if (result != PEAL_OK)
@@ -86,9 +107,18 @@ static enum peal_result opened(struct peal_host *host, struct request *r, enum p
     return result;
 }
 
-static bool is_timeout(uint32_t timeout_ms)
+bool asking_timeout(uint32_t timeout_ms)
 {
     return timeout_ms > 0 && timeout_ms <= PEAL_REQUEST_TIMEOUT_MAX;
+}
+
+/* Is the cluster to be asked besides this host? `unreachable`: it is, but cannot be. */
+static uint64_t cluster_mask(const struct peal_host *host, uint32_t flags, bool *unreachable)
+{
+    bool is_wanted = (flags & PEAL_LOCAL) == 0 && host->hub->config->redis.enabled;
+
+    *unreachable = is_wanted && !peal_cluster_reachable(host);
+    return is_wanted && !*unreachable ? BRIDGE : 0;
 }
 
 /* Opens a request for what clients acknowledge, and says so in `with`. */
@@ -98,9 +128,9 @@ static enum peal_result ask_clients(struct peal_host *host, const char *function
 {
     if (!host_on_loop(host, function))
         return PEAL_THREAD;
-    if (!is_timeout(timeout_ms) || answers == NULL)
+    if (!asking_timeout(timeout_ms) || answers == NULL)
         return PEAL_INVALID;
-    *r = open_request(host, REQUEST_ACKS, answers, context);
+    *r = asking_open(host, REQUEST_ACKS, answers, context);
     if (*r == NULL)
         return PEAL_LIMIT;
     (*r)->waiting = workers;
@@ -114,14 +144,19 @@ enum peal_result peal_emit_ack(struct peal_host *host, struct peal_text nsp,
                                const struct peal_selector *to, struct peal_message message,
                                uint32_t timeout_ms, peal_answers_fn answers, void *context)
 {
-    struct emit with = { .flags = RECORD_WANTS_ACK | RECORD_LOCAL };
+    struct emit with = { .flags = RECORD_WANTS_ACK };
+    bool unreachable;
+    uint64_t cluster = cluster_mask(host, to->flags, &unreachable);
     struct request *r;
-    enum peal_result result = ask_clients(host, __func__, workers_mask(host, false), timeout_ms,
-                                          answers, context, &with, &r);
+    enum peal_result result = ask_clients(host, __func__, workers_mask(host, false) | cluster,
+                                          timeout_ms, answers, context, &with, &r);
 
     if (result != PEAL_OK)
         return result;
-    return opened(host, r, message_emit(host, nsp, to, &message, &with), timeout_ms);
+    r->unreachable = unreachable;
+    if (cluster == 0)
+        with.flags |= RECORD_LOCAL;
+    return asking_opened(host, r, message_emit(host, nsp, to, &message, &with), timeout_ms);
 }
 
 enum peal_result peal_send_ack(struct peal_host *host, peal_socket socket,
@@ -137,7 +172,7 @@ enum peal_result peal_send_ack(struct peal_host *host, peal_socket socket,
     if (result != PEAL_OK)
         return result;
     r->single = true;
-    return opened(host, r, message_send(host, socket, &message, &with), timeout_ms);
+    return asking_opened(host, r, message_send(host, socket, &message, &with), timeout_ms);
 }
 
 enum peal_result peal_server_emit(struct peal_host *host, struct peal_text nsp,
@@ -146,7 +181,7 @@ enum peal_result peal_server_emit(struct peal_host *host, struct peal_text nsp,
 {
     struct hub *h = host->hub;
     uint64_t own = 1ull << h->region.self;
-    struct record_part part;
+    struct record_part part = { .opcode = 0 };
     struct record_spec spec = { .nsp = slice_from(nsp), .parts = &part, .n_parts = 1 };
     struct request *r = NULL;
     enum peal_result result;
@@ -156,25 +191,21 @@ enum peal_result peal_server_emit(struct peal_host *host, struct peal_text nsp,
     if (!host_on_loop(host, __func__))
         return PEAL_THREAD;
     if (nsp.bytes == NULL || message.n_attachments > 0 ||
-        (answers != NULL && !is_timeout(timeout_ms)))
+        (answers != NULL && !asking_timeout(timeout_ms)))
         return PEAL_INVALID;
     result = compose(host, &message, true, &c);
     if (result != PEAL_OK)
         return result;
-    joined = malloc((size_t)c.head.n_bytes + c.tail.n_bytes);
+    joined = composed_text(&c, &part.payload);
     if (joined == NULL)
         return PEAL_FULL;
-    memcpy(joined, c.head.bytes, c.head.n_bytes);
-    if (c.tail.n_bytes > 0)
-        memcpy(joined + c.head.n_bytes, c.tail.bytes, c.tail.n_bytes);
-    part = (struct record_part){ .payload = slice_of(joined, c.head.n_bytes + c.tail.n_bytes) };
     spec.header.kind = RECORD_SERVER_EMIT;
     spec.header.flags = RECORD_LOCAL;
     spec.header.targets = (1ull << h->region.header->n_workers) - 1;
     if (!self)
         spec.header.targets &= ~own;
     if (answers != NULL) {
-        r = open_request(host, REQUEST_WORKERS, answers, context);
+        r = asking_open(host, REQUEST_WORKERS, answers, context);
         if (r == NULL) {
             free(joined);
             return PEAL_LIMIT;
@@ -186,14 +217,14 @@ enum peal_result peal_server_emit(struct peal_host *host, struct peal_text nsp,
     }
     result = message_append(host, &spec);
     free(joined);
-    return r == NULL ? result : opened(host, r, result, timeout_ms);
+    return r == NULL ? result : asking_opened(host, r, result, timeout_ms);
 }
 
 enum peal_result peal_fetch(struct peal_host *host, struct peal_text nsp,
                             const struct peal_selector *to, enum peal_fetch what,
                             peal_answers_fn answers, void *context)
 {
-    static const uint8_t details[] = { FETCH_SOCKETS, FETCH_SOCKET_IDS, FETCH_COUNT };
+    static const uint8_t details[] = { FETCH_SOCKETS, FETCH_SOCKET_IDS, FETCH_COUNT, FETCH_ROOMS };
     struct names names;
     struct record_spec spec = { .nsp = slice_from(nsp),
                                 .rooms = names.rooms,
@@ -205,20 +236,21 @@ enum peal_result peal_fetch(struct peal_host *host, struct peal_text nsp,
     if (nsp.bytes == NULL || answers == NULL || (uint32_t)what >= sizeof details ||
         !message_selector(to, &names))
         return PEAL_INVALID;
-    r = open_request(host, what == PEAL_FETCH_COUNT ? REQUEST_COUNT : REQUEST_LIST, answers,
-                     context);
+    r = asking_open(host, what == PEAL_FETCH_COUNT ? REQUEST_COUNT : REQUEST_LIST, answers,
+                    context);
     if (r == NULL)
         return PEAL_LIMIT;
-    r->waiting = workers_mask(host, false);
-    spec.n_rooms = to->n_rooms;
-    spec.n_except = to->n_except;
+    r->unique = what == PEAL_FETCH_ROOMS;
+    r->waiting = workers_mask(host, false) | cluster_mask(host, to->flags, &r->unreachable);
+    spec.n_rooms = what == PEAL_FETCH_ROOMS ? 0 : to->n_rooms;
+    spec.n_except = what == PEAL_FETCH_ROOMS ? 0 : to->n_except;
     spec.header.kind = RECORD_FETCH;
     spec.header.flags = RECORD_LOCAL;
     spec.header.id = r->id;
     spec.header.detail = details[what];
     spec.header.targets = r->waiting;
-    return opened(host, r, message_append(host, &spec),
-                  host->hub->config->redis_request_timeout_ms);
+    return asking_opened(host, r, message_append(host, &spec),
+                         host->hub->config->redis_request_timeout_ms);
 }
 
 /* --- changes of many sockets --- */
@@ -240,7 +272,7 @@ static enum peal_result change(struct peal_host *host, struct peal_text nsp,
     if (nsp.bytes == NULL || !message_selector(to, &names) || !names_from(args, rooms, n_rooms))
         return PEAL_INVALID;
     spec.header.kind = (uint8_t)kind;
-    spec.header.flags = RECORD_LOCAL | flags;
+    spec.header.flags = flags | ((to->flags & PEAL_LOCAL) != 0 ? RECORD_LOCAL : 0);
     return message_append(host, &spec);
 }
 

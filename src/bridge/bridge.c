@@ -3,13 +3,11 @@
  * It stands between no two local clients: local delivery goes through the ring and does not wait for it. It never gates the ring, either: it reads copies
  * and validates them, and skips, counted, what was overwritten before it came to it. Its cursor is moved before a message is published, so a
  * successor repeats nothing: at most once towards Redis.
- * One connection subscribes, one publishes, whatever the number of workers and namespaces; joins and leaves cause no traffic. While Redis is away what is to be
- * published waits in the link, within bounds; nothing of ours is published before our subscriptions stand. */
+ * What it says and hears goes over one of two wires (wire.h). */
 #include "bridge/bridge.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <hiredis/hiredis.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -19,11 +17,12 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "bridge/state.h"
 #include "bridge/tls.h"
+#include "bridge/wire.h"
 #include "session/publish.h"
 #include "shm/atomic.h"
 
+#define PADDED(n_bytes)  (((n_bytes) + 7u) & ~7u) /* records that wait lie aligned */
 #define RECORDS_PER_TURN 256
 #define FULL_RETRY_MS    2
 #define STOP_FLUSH_MS    1000
@@ -54,68 +53,32 @@ struct slice bridge_nsp(const struct bridge_namespace *n)
 
 struct slice bridge_uid(const struct bridge *b)
 {
-    return slice_of(b->uid, ADAPTER_UID_CHARS);
+    return slice_of(b->uid, b->n_uid);
 }
-
-/* --- towards Redis --- */
 
 bool bridge_publish(struct bridge *b, struct slice channel, struct slice payload)
 {
-    struct slice words[3] = { slice_text("PUBLISH"), channel, payload };
-
-    return link_message(&b->out, b->now_ms, 3, words); /* it counts what it drops */
+    return b->wire->publish(b, channel, payload);
 }
 
-bool bridge_respond(struct bridge *b, struct slice nsp, struct slice payload)
+bool bridge_respond(struct bridge *b, const struct bridge_asker *asker, struct slice payload)
 {
     char name[2 * CONFIG_TEXT_MAX + NAME_BYTES_MAX];
     struct msgpack_sink sink = msgpack_sink_of(name, sizeof name);
 
-    adapter_put_response_channel(&sink, slice_text(b->config->redis_key), nsp,
-                                 (struct slice){ NULL, 0 });
+    b->wire->put_answer_channel(b, &sink, asker);
     return !sink.too_big && bridge_publish(b, msgpack_sink_slice(&sink, 0), payload);
 }
 
-/* A namespace's name in a pattern must mean itself. Node does not escape it and filters afterwards; so do we, besides. */
-static void put_pattern(struct msgpack_sink *sink, struct slice key, struct slice nsp)
+const struct bridge_namespace *bridge_find_namespace(const struct bridge *b, struct slice name)
 {
-    struct slice texts[] = { key, { "#", 1 }, nsp };
+    uint32_t index = name.bytes == NULL ? NAMESPACE_NONE : namespace_find(&b->region, name);
+    const struct bridge_namespace *n;
 
-    for (uint32_t t = 0; t < 3; t++) {
-        for (uint32_t i = 0; i < texts[t].n_bytes; i++) {
-            if (strchr("*?[]\\", texts[t].bytes[i]) != NULL)
-                msgpack_put_text(sink, "\\");
-            msgpack_put_bytes(sink, slice_of(texts[t].bytes + i, 1));
-        }
-    }
-    msgpack_put_text(sink, "#*");
-}
-
-/* (P)SUBSCRIBE and back: one pattern for broadcasts and exactly one subscription to the request channel, which is what peers count us by. */
-static bool say(struct bridge *b, const struct bridge_namespace *n, const char *to_pattern,
-                const char *to_channel)
-{
-    char text[4 * (CONFIG_TEXT_MAX + NAME_BYTES_MAX)];
-    struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
-    struct slice key = slice_text(b->config->redis_key);
-    struct slice words[2] = { slice_text(to_pattern), { NULL, 0 } };
-    bool asked;
-
-    put_pattern(&sink, key, bridge_nsp(n));
-    words[1] = msgpack_sink_slice(&sink, 0);
-    asked = !sink.too_big && link_command(&b->in, 2, words);
-    sink = msgpack_sink_of(text, sizeof text);
-    adapter_put_request_channel(&sink, key, bridge_nsp(n));
-    words[0] = slice_text(to_channel);
-    words[1] = msgpack_sink_slice(&sink, 0);
-    return asked && !sink.too_big && link_command(&b->in, 2, words);
-}
-
-static void subscribe(struct bridge *b, struct bridge_namespace *n)
-{
-    if (n->subscribed || b->in.state != LINK_UP)
-        return;
-    n->subscribed = say(b, n, "PSUBSCRIBE", "SUBSCRIBE");
+    if (index == NAMESPACE_NONE || b->at_index[index] == 0)
+        return NULL;
+    n = &b->namespaces[b->at_index[index] - 1];
+    return slice_equal(bridge_nsp(n), name) ? n : NULL;
 }
 
 static bool is_there(const struct bridge *b, const struct bridge_namespace *n)
@@ -142,8 +105,7 @@ static void follow_namespaces(struct bridge *b)
             i++;
             continue;
         }
-        if (n->subscribed)
-            (void)say(b, n, "PUNSUBSCRIBE", "UNSUBSCRIBE"); /* false: the connection ends */
+        b->wire->leave(b, n);
         b->at_index[n->index] = 0;
         *n = b->namespaces[--b->n_namespaces];
         if (i < b->n_namespaces)
@@ -159,134 +121,8 @@ static void follow_namespaces(struct bridge *b)
         if (!namespace_copy(&b->region, i, &n->name))
             continue;
         b->at_index[i] = (uint16_t)++b->n_namespaces;
-        subscribe(b, n);
+        b->wire->enter(b, n);
     }
-}
-
-static void on_subscriber_up(struct bridge *b)
-{
-    for (uint32_t i = 0; i < b->n_namespaces; i++) {
-        b->namespaces[i].subscribed = false;
-        subscribe(b, &b->namespaces[i]);
-    }
-    probe_subscribe(b);
-}
-
-/* --- from Redis --- */
-
-static struct slice reply_text(const struct redisReply *reply)
-{
-    return reply->type == REDIS_REPLY_STRING ? slice_of(reply->str, (uint32_t)reply->len)
-                                             : (struct slice){ NULL, 0 };
-}
-
-/* What stands between the key with `before` and `after`; absent: another form. */
-static struct slice between(const struct bridge *b, struct slice text, const char *before,
-                            const char *after)
-{
-    struct slice key = slice_text(b->config->redis_key);
-    uint32_t n_before = key.n_bytes + (uint32_t)strlen(before);
-    uint32_t n_after = (uint32_t)strlen(after);
-
-    if (text.n_bytes < n_before + n_after || memcmp(text.bytes, key.bytes, key.n_bytes) != 0 ||
-        memcmp(text.bytes + key.n_bytes, before, strlen(before)) != 0 ||
-        memcmp(text.bytes + text.n_bytes - n_after, after, n_after) != 0)
-        return (struct slice){ NULL, 0 };
-    return slice_of(text.bytes + n_before, text.n_bytes - n_before - n_after);
-}
-
-/* NULL: we have not subscribed to it, or no more. */
-static const struct bridge_namespace *find_namespace(const struct bridge *b, struct slice name)
-{
-    uint32_t index = name.bytes == NULL ? NAMESPACE_NONE : namespace_find(&b->region, name);
-    const struct bridge_namespace *n;
-
-    if (index == NAMESPACE_NONE || b->at_index[index] == 0)
-        return NULL;
-    n = &b->namespaces[b->at_index[index] - 1];
-    return slice_equal(bridge_nsp(n), name) ? n : NULL;
-}
-
-/* The pattern that a message came by says of which namespace it is: names may hold '#', so the channel does not. */
-static void on_broadcast(struct bridge *b, struct slice pattern, struct slice channel,
-                         struct slice payload)
-{
-    struct slice escaped = between(b, pattern, "#", "#*");
-    const struct bridge_namespace *n;
-    char name[NAME_BYTES_MAX];
-    uint32_t n_bytes = 0;
-
-    for (uint32_t i = 0; i < escaped.n_bytes && n_bytes < sizeof name; i++) {
-        i += escaped.bytes[i] == '\\' && i + 1 < escaped.n_bytes; /* put_pattern */
-        name[n_bytes++] = escaped.bytes[i];
-    }
-    n = n_bytes == 0 ? NULL : find_namespace(b, slice_of(name, n_bytes));
-    if (n != NULL)
-        inbound_broadcast(b, n, channel, payload);
-}
-
-static void on_request(struct bridge *b, struct slice channel, struct slice payload)
-{
-    const struct bridge_namespace *n = find_namespace(b, between(b, channel, "-request#", "#"));
-
-    if (n != NULL)
-        inbound_request(b, n, payload);
-}
-
-static bool on_subscriber_reply(void *context, struct redisReply *reply)
-{
-    struct bridge *b = context;
-    struct slice kind;
-
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2)
-        return true;
-    kind = reply_text(reply->element[0]);
-    if (slice_is(kind, "pmessage") && reply->elements == 4) {
-        count_add(b->row, COUNT_REDIS_RECEIVED, 1);
-        on_broadcast(b, reply_text(reply->element[1]), reply_text(reply->element[2]),
-                     reply_text(reply->element[3]));
-    } else if (slice_is(kind, "message") && reply->elements == 3) {
-        struct slice channel = reply_text(reply->element[1]);
-
-        if (probe_is_channel(b, channel)) {
-            probe_heard(b, reply_text(reply->element[2]));
-        } else {
-            count_add(b->row, COUNT_REDIS_RECEIVED, 1);
-            on_request(b, channel, reply_text(reply->element[2]));
-        }
-    } else if (slice_is(kind, "subscribe") && probe_is_channel(b, reply_text(reply->element[1]))) {
-        probe_confirmed(b);
-    } else if (slice_is(kind, "pong")) {
-        probe_pong(b);
-    }
-    return b->n_pending == 0; /* the ring is full: what follows stays in Redis' hands, in order */
-}
-
-static bool on_publisher_reply(void *context, struct redisReply *reply)
-{
-    if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOPERM", 6) == 0)
-        probe_denied(context);
-    return true; /* how many got it: the link has counted it, and nobody else wants to know */
-}
-
-static void count_link(struct bridge *b, struct link *l)
-{
-    static const enum counter drops[LINK_DROPS] = {
-        [LINK_DROP_FULL] = COUNT_REDIS_DROPPED_BUFFER,
-        [LINK_DROP_OLD] = COUNT_REDIS_DROPPED_EXPIRED,
-        [LINK_DROP_CUT] = COUNT_REDIS_DROPPED_DISCONNECTED,
-        [LINK_DROP_REFUSED] = COUNT_REDIS_DROPPED_REFUSED,
-        [LINK_DROP_TOO_BIG] = COUNT_REDIS_DROPPED_TOO_BIG,
-    };
-
-    for (uint32_t i = 0; i < LINK_DROPS; i++) {
-        if (l->dropped[i] > 0)
-            count_add(b->row, drops[i], l->dropped[i]);
-        l->dropped[i] = 0;
-    }
-    if (l->n_published > 0)
-        count_add(b->row, COUNT_REDIS_PUBLISHED, l->n_published);
-    l->n_published = 0;
 }
 
 /* --- the ring --- */
@@ -318,12 +154,23 @@ static enum ring_result reserve(struct bridge *b, uint32_t n_bytes, uint64_t *at
     return ring_reserve(&b->ring, n_bytes, at);
 }
 
+/* Room behind the records that wait; NULL: no memory. */
+static uint8_t *pending_room(struct bridge *b, uint32_t n_bytes)
+{
+    if ((uint64_t)b->pending_at + b->n_pending + n_bytes > b->pending.n_max && b->pending_at > 0) {
+        memmove(b->pending.bytes, b->pending.bytes + b->pending_at, b->n_pending);
+        b->pending_at = 0;
+    }
+    if (bridge_room(&b->pending, (uint64_t)b->pending_at + b->n_pending + n_bytes) == NULL)
+        return NULL;
+    return (uint8_t *)b->pending.bytes + b->pending_at + b->n_pending;
+}
+
 void bridge_append(struct bridge *b, struct record_spec *spec)
 {
     struct timespec ts;
     uint32_t n_bytes;
     uint8_t *bytes;
-    uint64_t at;
 
     clock_gettime(CLOCK_MONOTONIC, &ts);
     spec->header.origin = ORIGIN_REDIS;
@@ -331,44 +178,67 @@ void bridge_append(struct bridge *b, struct record_spec *spec)
     spec->header.generation = b->child->generation;
     spec->header.time_us = (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
     n_bytes = record_size(spec);
-    bytes = n_bytes == 0 ? NULL : (uint8_t *)bridge_room(&b->pending, n_bytes);
+    bytes = n_bytes == 0 ? NULL : pending_room(b, PADDED(n_bytes));
     if (bytes == NULL) {
         count_add(b->row, COUNT_REDIS_DROPPED_TOO_BIG, 1);
         return;
     }
-    assert(b->n_pending == 0);
     record_write(bytes, spec, b->region.header->hash_key);
-    switch (reserve(b, n_bytes, &at)) {
-    case RING_OK: commit(b, bytes, n_bytes, at); return;
-    case RING_FULL:
-        b->n_pending = n_bytes;
-        shm_store_u64(&b->slot->waits_since_ms, b->now_ms);
-        return;
-    case RING_TOO_BIG: break;
-    }
-    count_add(b->row, COUNT_REDIS_DROPPED_TOO_BIG, 1);
+    b->n_pending += PADDED(n_bytes);
+    bridge_retry(b);
 }
 
 void bridge_retry(struct bridge *b)
 {
-    uint64_t at;
+    while (b->n_pending > 0) {
+        const uint8_t *bytes = (const uint8_t *)b->pending.bytes + b->pending_at;
+        uint32_t n_bytes = ((const struct record_header *)(const void *)bytes)->n_bytes;
+        uint64_t at;
 
-    if (b->n_pending == 0 || reserve(b, b->n_pending, &at) != RING_OK)
-        return;
-    commit(b, (const uint8_t *)b->pending.bytes, b->n_pending, at);
-    b->n_pending = 0;
+        switch (reserve(b, n_bytes, &at)) {
+        case RING_OK: commit(b, bytes, n_bytes, at); break;
+        case RING_FULL:
+            if (b->slot->waits_since_ms == 0)
+                shm_store_u64(&b->slot->waits_since_ms, b->now_ms);
+            return;
+        case RING_TOO_BIG: count_add(b->row, COUNT_REDIS_DROPPED_TOO_BIG, 1); break;
+        }
+        b->n_pending -= PADDED(n_bytes);
+        b->pending_at += PADDED(n_bytes);
+    }
+    b->pending_at = 0;
     shm_store_u64(&b->slot->waits_since_ms, 0);
+}
+
+/* Is it for us to ask the cluster? */
+static bool is_question(const struct record_header *header)
+{
+    if (header->origin != ORIGIN_LOCAL || (header->targets >> PEAL_SLOT_BRIDGE & 1) == 0)
+        return false;
+    return header->kind == RECORD_SERVER_EMIT || header->kind == RECORD_FETCH ||
+           (header->kind == RECORD_BROADCAST && (header->flags & RECORD_WANTS_ACK) != 0);
 }
 
 static void on_record(struct bridge *b, const struct record_view *view)
 {
     const struct record_header *header = view->header;
     bool for_us = (header->targets >> PEAL_SLOT_BRIDGE & 1) != 0;
+    bool for_all = header->origin == ORIGIN_LOCAL && (header->flags & RECORD_LOCAL) == 0;
 
+    if (is_question(header)) {
+        ask_record(b, view);
+        return;
+    }
     switch ((enum record_kind)header->kind) {
     case RECORD_BROADCAST:
-        if (header->origin == ORIGIN_LOCAL && (header->flags & RECORD_LOCAL) == 0)
+        if (for_all)
             outbound_record(b, view);
+        break;
+    case RECORD_JOIN:
+    case RECORD_LEAVE:
+    case RECORD_DISCONNECT:
+        if (for_all)
+            outbound_change(b, view);
         break;
     case RECORD_REPLY:
         if (for_us)
@@ -378,12 +248,13 @@ static void on_record(struct bridge *b, const struct record_view *view)
         if (for_us)
             query_ack(b, view);
         break;
-    case RECORD_GONE: query_gone(b, header->detail); break;
-    case RECORD_JOIN:
-    case RECORD_LEAVE:
-    case RECORD_DISCONNECT:
-    case RECORD_FETCH:
+    case RECORD_GONE:
+        query_gone(b, header->detail);
+        b->wire->on_worker_gone(b, header->detail);
+        break;
+    case RECORD_ROOM_NEWS: b->wire->on_rooms(b, view); break;
     case RECORD_SERVER_EMIT:
+    case RECORD_FETCH:
     case RECORD_NAMESPACE: /* it has woken us, which was all (follow_namespaces) */
     case RECORD_VOID:
     case RECORD_KINDS: break;
@@ -393,6 +264,7 @@ static void on_record(struct bridge *b, const struct record_view *view)
 /* Takes in what is there, up to a budget; whether something is left shows when it parks. */
 static void walk(struct bridge *b)
 {
+    b->held = false;
     for (uint32_t i = 0; i < RECORDS_PER_TURN; i++) {
         struct record_view view;
         uint32_t n_bytes = 0;
@@ -408,9 +280,15 @@ static void walk(struct bridge *b)
             return;
         if (found == HISTORY_GONE) {
             count_add(b->row, COUNT_REDIS_DROPPED_LAPPED, 1);
+            b->lapped = true;
             b->at = ring_resync(&b->ring, b->at);
             shm_store_u64(&b->slot->cursor, b->at);
             continue;
+        }
+        if (is_question((const struct record_header *)(const void *)b->record.bytes) &&
+            ask_must_wait(b)) {
+            b->held = true; /* and what is behind it waits, too: one order */
+            return;
         }
         b->at += (n_bytes + RING_UNIT_BYTES - 1) / RING_UNIT_BYTES;
         shm_store_release_u64(&b->slot->cursor, b->at); /* before it is published: at most once */
@@ -444,12 +322,17 @@ static int open_signals(void)
 
 static void make_uid(struct bridge *b)
 {
-    uint8_t raw[ADAPTER_UID_CHARS];
+    uint8_t raw[SHARDED_UID_CHARS];
+    bool sharded = b->config->redis_sharded;
 
     if (getrandom(raw, sizeof raw, 0) != sizeof raw)
         abort(); /* never for so few bytes */
-    for (uint32_t i = 0; i < ADAPTER_UID_CHARS; i++)
-        b->uid[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[raw[i] & 63];
+    b->n_uid = sharded ? SHARDED_UID_CHARS : ADAPTER_UID_CHARS;
+    for (uint32_t i = 0; i < b->n_uid; i++)
+        b->uid[i] =
+            sharded
+                ? "0123456789abcdef"[raw[i] & 15]
+                : "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[raw[i] & 63];
 }
 
 /* Without it the links stay down: they say that, and it is said here why. */
@@ -478,14 +361,12 @@ static bool open_bridge(struct bridge *b, const struct child *child)
     ring_open(&b->ring, &b->region);
     b->at = shm_load_u64(&b->slot->cursor);
     b->now_ms = clock_ms();
+    b->wire = b->config->redis_sharded ? &wire_sharded : &wire_pubsub;
     open_tls(b);
-    link_init(&b->in, &b->config->redis, b->tls, "subscriber");
-    link_init(&b->out, &b->config->redis, b->tls, "publisher");
-    link_keep(&b->out, b->config->redis_buffer_bytes, b->config->redis_buffer_age_ms);
-    b->out.held = true; /* until a probe has come through */
-    if (bridge_room(&b->record, 65536) == NULL)
-        return false;
     make_uid(b);
+    log_info("cluster_uid", "uid=%.*s", (int)b->n_uid, b->uid);
+    if (bridge_room(&b->record, 65536) == NULL || !ask_open(b) || !b->wire->open(b))
+        return false;
     follow_namespaces(b);
     shm_store_release_u64(&b->slot->ready_generation, child->generation);
     return true;
@@ -500,74 +381,49 @@ static void read_signals(struct bridge *b, int fd)
             b->stop = true;
 }
 
-enum { P_BELL = 0, P_LIFE, P_SIGNAL, P_IN, P_OUT, P_N };
+enum { P_BELL = 0, P_LIFE, P_SIGNAL, P_WIRE };
 
-static void sleep_until(struct bridge *b, struct pollfd fds[P_N])
+static void sleep_until(struct bridge *b, struct pollfd *fds, uint32_t n_fds)
 {
-    uint32_t wait = link_wait_ms(&b->out, b->now_ms);
-    uint32_t wait_in = b->n_pending > 0 ? FULL_RETRY_MS : link_wait_ms(&b->in, b->now_ms);
+    uint32_t wait = b->wire->wait_ms(b);
 
-    wait = wait < wait_in ? wait : wait_in;
-    if (wait > 0 && !ring_park(&b->ring, b->at))
+    if (wait > ask_rest_ms(b))
+        wait = ask_rest_ms(b);
+    if ((b->n_pending > 0 || b->held) && wait > FULL_RETRY_MS)
+        wait = FULL_RETRY_MS;
+    if (wait > 0 && !b->held && !ring_park(&b->ring, b->at))
         wait = 0;
-    (void)poll(fds, P_N, (int)wait); /* EINTR: as if nothing had come */
+    (void)poll(fds, n_fds, (int)wait); /* EINTR: as if nothing had come */
     ring_unpark(&b->ring);
     b->now_ms = clock_ms();
     shm_store_u64(&b->slot->progress, b->slot->progress + 1);
 }
 
-/* While the ring has no room, what follows stays in Redis' hands, and it is no fault of Redis that we do not hear it. */
-static void take_in(struct bridge *b, short events)
-{
-    bool was_full = b->n_pending > 0;
-
-    bridge_retry(b);
-    if (b->n_pending > 0)
-        return;
-    if (was_full && b->in.state == LINK_UP) {
-        (void)link_replies(&b->in, b->now_ms, on_subscriber_reply, b); /* what was left */
-        events |= POLLIN;
-    }
-    if (link_on_events(&b->in, events, b->n_pending == 0, b->now_ms, on_subscriber_reply, b))
-        on_subscriber_up(b);
-    if (b->n_pending == 0)
-        link_tick(&b->in, b->now_ms);
-}
-
 static void turn(struct bridge *b, int signal_fd)
 {
-    struct pollfd fds[P_N] = {
+    struct pollfd fds[P_WIRE + WIRE_FDS_MAX] = {
         [P_BELL] = { b->region.bells[b->child->slot], POLLIN, 0 },
         [P_LIFE] = { b->child->life_fd, POLLIN, 0 },
         [P_SIGNAL] = { signal_fd, POLLIN, 0 },
-        [P_IN] = { b->in.fd,
-                   (short)(b->n_pending > 0 ? link_events(&b->in) & ~POLLIN : link_events(&b->in)),
-                   0 },
-        [P_OUT] = { b->out.fd, link_events(&b->out), 0 },
     };
     uint64_t rung;
 
-    sleep_until(b, fds);
+    sleep_until(b, fds, P_WIRE + b->wire->fds(b, fds + P_WIRE));
     if ((fds[P_BELL].revents & POLLIN) != 0 && read(fds[P_BELL].fd, &rung, sizeof rung) < 0)
         log_warning("bell_unreadable", "error=%s", strerror(errno));
     if ((fds[P_LIFE].revents & (POLLIN | POLLHUP)) != 0)
         b->stop = true;
     if ((fds[P_SIGNAL].revents & POLLIN) != 0)
         read_signals(b, signal_fd);
-    take_in(b, fds[P_IN].revents);
-    (void)link_on_events(&b->out, fds[P_OUT].revents, true, b->now_ms, on_publisher_reply, b);
-    link_tick(&b->out, b->now_ms);
+    b->wire->turn(b, fds + P_WIRE);
     ring_bells(&b->ring);
     follow_namespaces(b);
     walk(b);
     query_expire(b);
+    ask_expire(b);
     ring_bells(&b->ring);
-    probe_tick(b, b->n_pending == 0 && (fds[P_IN].revents & POLLIN) == 0);
-    link_flush(&b->in, b->now_ms);
-    link_flush(&b->out, b->now_ms);
-    count_link(b, &b->in);
-    count_link(b, &b->out);
-    shm_store_u64(&b->slot->redis_up, b->out.state == LINK_UP && !b->out.held);
+    b->wire->flush(b);
+    shm_store_u64(&b->slot->redis_up, b->wire->is_up(b));
 }
 
 /* What has been said already goes out, if Redis is there; nothing new is. */
@@ -575,15 +431,13 @@ static void flush_last(struct bridge *b)
 {
     uint64_t until_ms = b->now_ms + STOP_FLUSH_MS;
 
-    while (b->out.state == LINK_UP && !b->out.held && !link_is_idle(&b->out) &&
-           b->now_ms < until_ms) {
-        struct pollfd fd = { b->out.fd, link_events(&b->out), 0 };
+    while (b->wire->is_unsent(b) && b->now_ms < until_ms) {
+        struct pollfd fds[WIRE_FDS_MAX];
 
-        (void)poll(&fd, 1, 50);
+        (void)poll(fds, b->wire->fds(b, fds), 50);
         b->now_ms = clock_ms();
-        (void)link_on_events(&b->out, fd.revents, true, b->now_ms, on_publisher_reply, b);
+        b->wire->finish(b, fds);
     }
-    count_link(b, &b->out);
 }
 
 int bridge_main(const struct child *child)
@@ -603,13 +457,13 @@ int bridge_main(const struct child *child)
     flush_last(b);
     for (uint32_t i = 0; i < BRIDGE_QUERIES_MAX; i++)
         free(b->queries[i].answer);
+    ask_close(b);
     free(b->payload.bytes);
     free(b->message.bytes);
     free(b->scratch.bytes);
     free(b->record.bytes);
     free(b->pending.bytes);
-    link_close(&b->in);
-    link_close(&b->out);
+    b->wire->close(b);
     tls_context_free(b->tls);
     free(b);
     return 0;

@@ -2,7 +2,7 @@
  *
  * Whatever does not decode is dropped and counted; a peer's mistake is never ours. Names over NAME_BYTES_MAX cannot be rooms of this host: they are left
  * out of lists, and a message for nothing but such rooms is for nobody here. */
-#include "bridge/state.h"
+#include "bridge/wire.h"
 #include "proto/engineio.h"
 #include "proto/json.h"
 #include "proto/socketio.h"
@@ -124,69 +124,72 @@ static void append_event(struct bridge *b, struct record_spec *spec,
     bridge_append(b, spec);
 }
 
-static void undecodable(struct bridge *b, enum adapter_result why)
+void bridge_undecodable(struct bridge *b, enum adapter_result why)
 {
     count_add(
         b->row,
         why == ADAPTER_TOO_BIG ? COUNT_REDIS_DROPPED_TOO_BIG : COUNT_REDIS_DROPPED_UNDECODABLE, 1);
 }
 
-/* Memory for what decoding makes of a payload; false: there is none. */
-static bool decode_sink(struct bridge *b, struct slice payload, struct msgpack_sink *sink)
+bool bridge_decode_sink(struct bridge *b, struct slice payload, struct msgpack_sink *sink)
 {
-    char *bytes = bridge_room(&b->scratch, 24 * (uint64_t)payload.n_bytes + 65536);
+    char *bytes = payload.n_bytes > ring_record_bytes_max(&b->ring) * 2ull
+                      ? NULL
+                      : bridge_room(&b->scratch, 24 * (uint64_t)payload.n_bytes + 65536);
 
     if (bytes == NULL) {
-        undecodable(b, ADAPTER_TOO_BIG);
+        bridge_undecodable(b, ADAPTER_TOO_BIG);
         return false;
     }
     *sink = msgpack_sink_of(bytes, b->scratch.n_max);
     return true;
 }
 
+void inbound_event(struct bridge *b, const struct bridge_namespace *n,
+                   const struct adapter_opts *opts, const struct msgpack_text *event, double id)
+{
+    struct record_spec spec = { .nsp = bridge_nsp(n) };
+
+    if (!put_selector(&spec, opts))
+        return;
+    spec.header.flags =
+        (uint8_t)((opts->flags.is_volatile ? RECORD_VOLATILE : 0u) |
+                  (opts->flags.has_compress && !opts->flags.compress ? RECORD_NO_COMPRESS : 0u));
+    append_event(b, &spec, event, id);
+}
+
 void inbound_broadcast(struct bridge *b, const struct bridge_namespace *n, struct slice channel,
                        struct slice payload)
 {
     static struct msgpack_text event;
-    struct record_spec spec = { .nsp = bridge_nsp(n) };
+    struct slice nsp = bridge_nsp(n);
     struct adapter_broadcast broadcast;
     enum adapter_result result;
     struct msgpack_sink sink;
     struct slice room;
 
-    if (!adapter_channel_room(channel, slice_text(b->config->redis_key), spec.nsp, &room))
+    if (!adapter_channel_room(channel, slice_text(b->config->redis_key), nsp, &room))
         return; /* of another namespace, whose name begins like this one */
     if (adapter_broadcast_is_of(payload, bridge_uid(b)))
         return;
-    if (!bridge_wants(b, spec.nsp, room)) {
+    if (!bridge_wants(b, nsp, room)) {
         count_add(b->row, COUNT_REDIS_UNWANTED, 1);
         return;
     }
-    if (payload.n_bytes > ring_record_bytes_max(&b->ring) * 2ull ||
-        !decode_sink(b, payload, &sink)) {
-        undecodable(b, ADAPTER_TOO_BIG);
+    if (!bridge_decode_sink(b, payload, &sink))
         return;
-    }
     result = adapter_open_broadcast(payload, &sink, &broadcast);
     if (result != ADAPTER_OK) {
-        undecodable(b, result);
+        bridge_undecodable(b, result);
         return;
     }
-    if (slice_equal(broadcast.uid, bridge_uid(b)) || !slice_equal(broadcast.nsp, spec.nsp))
+    if (slice_equal(broadcast.uid, bridge_uid(b)) || !slice_equal(broadcast.nsp, nsp))
         return; /* our own, or not for this namespace */
     result = adapter_take_event(&broadcast, &sink, &event);
-    if (result != ADAPTER_OK) {
-        undecodable(b, result);
-        return;
-    }
-    if (!put_selector(&spec, &broadcast.opts))
-        return;
-    spec.header.flags =
-        (uint8_t)((broadcast.opts.flags.is_volatile ? RECORD_VOLATILE : 0u) |
-                  (broadcast.opts.flags.has_compress && !broadcast.opts.flags.compress
-                       ? RECORD_NO_COMPRESS
-                       : 0u));
-    append_event(b, &spec, &event, broadcast.has_id ? broadcast.id : -1);
+    if (result == ADAPTER_OK)
+        inbound_event(b, n, &broadcast.opts, &event, broadcast.has_id ? broadcast.id : -1);
+    else
+        bridge_undecodable(b, result);
 }
 
 /* --- requests --- */
@@ -201,13 +204,14 @@ static bool is_local(const struct bridge *b, struct slice name)
            session_find(&b->region, SESSION_SOCKET, socket_id_index(id), id, &owner, &local, &nsp);
 }
 
-/* 2, 3 and 4: obeyed whoever sent them, in their place in the order. */
+/* 2, 3 and 4: obeyed in their place in the order; a host's own have been obeyed in its ring. */
 static void obey(struct bridge *b, const struct bridge_namespace *n,
                  const struct adapter_request *r)
 {
     static struct slice names[RECORD_NAMES_MAX];
     struct record_spec spec = { .nsp = bridge_nsp(n) };
     struct adapter_opts old_form = { .rooms = &r->sid, .n_rooms = 1 };
+    struct bridge_asker asker;
 
     if (!put_selector(&spec, r->sid.bytes != NULL ? &old_form : &r->opts))
         return;
@@ -219,13 +223,12 @@ static void obey(struct bridge *b, const struct bridge_namespace *n,
     spec.n_args = short_names(r->names, r->n_names, names);
     if (r->type == ADAPTER_DISCONNECT || spec.n_args > 0)
         bridge_append(b, &spec);
-    if (r->sid.bytes != NULL && r->request_id.bytes != NULL && is_local(b, r->sid)) {
-        char done[256];
+    if (r->sid.bytes != NULL && is_local(b, r->sid) && query_asker(&asker, n, r)) {
+        char done[ANSWER_BYTES_MAX];
         struct msgpack_sink sink = msgpack_sink_of(done, sizeof done);
 
-        adapter_put_done(&sink, r->request_id);
-        if (!sink.too_big)
-            (void)bridge_respond(b, bridge_nsp(n), msgpack_sink_slice(&sink, 0));
+        adapter_put_done(&sink, r->request_id); /* the old form is of the classic wire alone */
+        (void)bridge_respond(b, &asker, msgpack_sink_slice(&sink, 0));
     }
 }
 
@@ -235,8 +238,7 @@ static void ask(struct bridge *b, const struct bridge_namespace *n, const struct
                                        [ADAPTER_ALL_ROOMS] = FETCH_ROOMS,
                                        [ADAPTER_FETCH] = FETCH_SOCKETS };
     struct record_spec spec = { .nsp = bridge_nsp(n) };
-    struct bridge_query *q =
-        query_open(b, n, r->type, r->request_id, b->config->redis_request_timeout_ms);
+    struct bridge_query *q = query_open(b, n, r, b->config->redis_request_timeout_ms);
 
     if (q == NULL)
         return;
@@ -261,7 +263,7 @@ static void broadcast_with_ack(struct bridge *b, const struct bridge_namespace *
         r->opts.flags.has_timeout ? r->opts.flags.timeout_ms : b->config->redis_request_timeout_ms;
     uint32_t timeout_ms =
         timeout > 0 && timeout < ACK_TIMEOUT_MAX_MS ? (uint32_t)timeout : ACK_TIMEOUT_MAX_MS;
-    struct bridge_query *q = query_open(b, n, ADAPTER_BROADCAST, r->request_id, timeout_ms);
+    struct bridge_query *q = query_open(b, n, r, timeout_ms);
 
     if (q == NULL)
         return;
@@ -277,24 +279,73 @@ static void broadcast_with_ack(struct bridge *b, const struct bridge_namespace *
     append_event(b, &spec, &r->data, (double)q->id);
 }
 
-/* 6: no application of ours listens, so who waits for an answer gets one at once: null. Events of Peal's own (peal:) are for Node servers alone. */
+/* Is there an application in that namespace that takes events of Peal's own? */
+static bool is_forwarded(const struct bridge *b, struct slice nsp)
+{
+    const struct config_namespace *section = config_namespace_find(b->config, nsp);
+
+    return section != NULL && section->app == APP_FORWARD;
+}
+
+/* 6: for the applications of all workers. The first that answers answers for this host; where nobody listens, whoever waits gets null at once. Events of
+ * Peal's own (peal:) are for Node servers alone, but for peal:data, and never answered. */
 static void server_emit(struct bridge *b, const struct bridge_namespace *n,
                         const struct adapter_request *r)
 {
+    static const char own_prefix[] = "peal:";
+    static struct record_part parts[1 + SIO_ATTACHMENTS_MAX];
+    struct record_spec spec = { .nsp = bridge_nsp(n), .parts = parts, .n_parts = 1 };
     struct json_iter it = json_iter_open(r->data.json);
-    char done[256];
-    struct msgpack_sink sink = msgpack_sink_of(done, sizeof done);
-    struct slice key, name;
+    struct bridge_query *q = NULL;
+    char name[sizeof "peal:data"] = "";
+    struct slice key, first;
     enum json_kind kind;
+    uint64_t workers;
+    bool is_own;
 
-    if (r->request_id.bytes == NULL || slice_equal(r->uid, bridge_uid(b)))
+    if (json_iter_next(&it, &key, &first, &kind) && kind == JSON_STRING)
+        (void)json_unescape(first, name, sizeof name);
+    is_own = memcmp(name, own_prefix, sizeof own_prefix - 1) == 0;
+    if (is_own && (memcmp(name, "peal:data", sizeof name) != 0 || !is_forwarded(b, spec.nsp)))
         return;
-    if (json_iter_next(&it, &key, &name, &kind) && kind == JSON_STRING && name.n_bytes >= 6 &&
-        memcmp(name.bytes, "\"peal:", 6) == 0)
-        return;
-    adapter_put_emit_answer(&sink, r->request_id, slice_text("null"));
-    if (!sink.too_big)
-        (void)bridge_respond(b, bridge_nsp(n), msgpack_sink_slice(&sink, 0));
+    if (r->request_id.bytes != NULL && !is_own) {
+        q = query_open(b, n, r, b->config->redis_request_timeout_ms);
+        if (q == NULL)
+            return;
+    }
+    (void)live_workers(b, &workers);
+    if (workers == 0 || r->data.n_attachments > SIO_ATTACHMENTS_MAX)
+        return; /* its question is answered at the end of this turn */
+    parts[0] = (struct record_part){ .payload = r->data.json };
+    for (uint32_t i = 0; i < r->data.n_attachments; i++)
+        parts[1 + i] = (struct record_part){ .payload = r->data.attachments[i] };
+    spec.n_parts = 1 + r->data.n_attachments;
+    spec.header.kind = RECORD_SERVER_EMIT;
+    spec.header.targets = workers;
+    if (q != NULL) {
+        q->waiting = workers;
+        spec.header.id = q->id;
+        spec.header.flags = RECORD_WANTS_ACK;
+    }
+    bridge_append(b, &spec);
+}
+
+void inbound_act(struct bridge *b, const struct bridge_namespace *n,
+                 const struct adapter_request *r)
+{
+    switch (r->type) {
+    case ADAPTER_JOIN:
+    case ADAPTER_LEAVE:
+    case ADAPTER_DISCONNECT: obey(b, n, r); break;
+    case ADAPTER_SOCKETS:
+    case ADAPTER_ALL_ROOMS:
+    case ADAPTER_FETCH: ask(b, n, r); break;
+    case ADAPTER_SERVER_EMIT: server_emit(b, n, r); break;
+    case ADAPTER_BROADCAST: broadcast_with_ack(b, n, r); break;
+    case ADAPTER_CLIENT_COUNT: /* answers, on the wrong channel */
+    case ADAPTER_CLIENT_ACK:
+    case ADAPTER_TYPES: break;
+    }
 }
 
 void inbound_request(struct bridge *b, const struct bridge_namespace *n, struct slice payload)
@@ -303,27 +354,11 @@ void inbound_request(struct bridge *b, const struct bridge_namespace *n, struct 
     struct msgpack_sink sink;
     enum adapter_result result;
 
-    if (payload.n_bytes > ring_record_bytes_max(&b->ring) * 2ull ||
-        !decode_sink(b, payload, &sink)) {
-        undecodable(b, ADAPTER_TOO_BIG);
+    if (!bridge_decode_sink(b, payload, &sink))
         return;
-    }
     result = adapter_read_request(payload, &sink, &r);
-    if (result != ADAPTER_OK) {
-        undecodable(b, result);
-        return;
-    }
-    switch (r.type) {
-    case ADAPTER_JOIN:
-    case ADAPTER_LEAVE:
-    case ADAPTER_DISCONNECT: obey(b, n, &r); break;
-    case ADAPTER_SOCKETS:
-    case ADAPTER_ALL_ROOMS:
-    case ADAPTER_FETCH: ask(b, n, &r); break;
-    case ADAPTER_SERVER_EMIT: server_emit(b, n, &r); break;
-    case ADAPTER_BROADCAST: broadcast_with_ack(b, n, &r); break;
-    case ADAPTER_CLIENT_COUNT: /* answers, on the wrong channel */
-    case ADAPTER_CLIENT_ACK:
-    case ADAPTER_TYPES: break;
-    }
+    if (result != ADAPTER_OK)
+        bridge_undecodable(b, result);
+    else if (!slice_equal(r.uid, bridge_uid(b))) /* our own: our workers have seen it in the ring */
+        inbound_act(b, n, &r);
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "bridge/link_internal.h"
+#include "proto/redis_slot.h"
 
 #define READ_BYTES          16384
 #define READS_PER_TURN      64
@@ -191,7 +192,10 @@ static void tell_error(struct link *l, const redisReply *reply, uint64_t now_ms)
 {
     uint32_t suppressed;
 
-    if (reply->type == REDIS_REPLY_ERROR && log_allow(&l->_error_rate, now_ms, 6, &suppressed))
+    if (reply->type != REDIS_REPLY_ERROR ||
+        redis_redirection(slice_of(reply->str, (uint32_t)reply->len)).kind != REFUSAL_OTHER)
+        return; /* ... or it is the owner's matter where to go instead */
+    if (log_allow(&l->_error_rate, now_ms, 6, &suppressed))
         log_error("redis_error", "link=%s error=%s remedy=%s suppressed=%u", l->name, reply->str,
                   link_remedy(reply->str), suppressed);
 }

@@ -1,22 +1,59 @@
 /* query.c: questions of peers that this host's workers are answering.
  *
  * A question ends when every worker that was asked has answered or is gone, or shortly before the asker gives up: it is then answered with what came. A
- * broadcast with acknowledgement lives until its timeout, since acknowledgements may come until then. */
+ * broadcast with acknowledgement lives until its timeout, since acknowledgements may come until then. A server-side emit is answered by the first worker
+ * whose application answers, at once if there is none that would, and not at all if it does not (as Node does). */
 #include <stdlib.h>
 
 #include "base/log.h"
-#include "bridge/state.h"
+#include "bridge/wire.h"
 #include "proto/json.h"
 #include "shm/atomic.h"
 
+static bool take_text(char *to, uint32_t max, uint32_t *n, struct slice text)
+{
+    if (text.n_bytes > max)
+        return false;
+    *n = text.n_bytes;
+    if (text.n_bytes > 0)
+        memcpy(to, text.bytes, text.n_bytes);
+    return true;
+}
+
+bool query_asker(struct bridge_asker *asker, const struct bridge_namespace *n,
+                 const struct adapter_request *r)
+{
+    asker->type = (uint8_t)r->type;
+    return r->request_id.bytes != NULL &&
+           take_text(asker->request_id, sizeof asker->request_id, &asker->n_request_id,
+                     r->request_id) &&
+           take_text(asker->uid, sizeof asker->uid, &asker->n_uid, r->uid) &&
+           take_text(asker->nsp, sizeof asker->nsp, &asker->n_nsp, bridge_nsp(n));
+}
+
+struct slice asker_nsp(const struct bridge_asker *asker)
+{
+    return slice_of(asker->nsp, asker->n_nsp);
+}
+
+struct slice asker_request_id(const struct bridge_asker *asker)
+{
+    return slice_of(asker->request_id, asker->n_request_id);
+}
+
+struct slice asker_uid(const struct bridge_asker *asker)
+{
+    return slice_of(asker->uid, asker->n_uid);
+}
+
 struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace *n,
-                                enum adapter_type type, struct slice request_id,
-                                uint32_t timeout_ms)
+                                const struct adapter_request *r, uint32_t timeout_ms)
 {
     struct bridge_query *q = NULL;
+    struct bridge_asker asker;
     uint64_t counter;
 
-    if (request_id.bytes == NULL || request_id.n_bytes > sizeof q->request_id)
+    if (!query_asker(&asker, n, r))
         return NULL;
     for (uint32_t i = 0; i < BRIDGE_QUERIES_MAX && q == NULL; i++)
         if (b->queries[i].id == 0)
@@ -29,12 +66,11 @@ struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace 
     counter = shm_load_u64(&b->slot->next_ack) + 1;
     shm_store_u64(&b->slot->next_ack, counter);
     *q = (struct bridge_query){ .id = counter * PEAL_SLOTS + PEAL_SLOT_BRIDGE,
-                                .type = (uint8_t)type,
-                                .n_nsp = n->name.n_bytes };
-    memcpy(q->nsp, n->name.name, n->name.n_bytes);
-    q->until_ms = b->now_ms + (type == ADAPTER_BROADCAST ? timeout_ms : timeout_ms / 10 * 8);
-    memcpy(q->request_id, request_id.bytes, request_id.n_bytes);
-    q->n_request_id = request_id.n_bytes;
+                                .type = (uint8_t)r->type,
+                                .asker = asker };
+    q->until_ms = b->now_ms + (r->type == ADAPTER_BROADCAST || r->type == ADAPTER_SERVER_EMIT
+                                   ? timeout_ms
+                                   : timeout_ms / 10 * 8);
     return q;
 }
 
@@ -66,50 +102,96 @@ static void note_truncated(struct bridge *b, const struct bridge_query *q)
                     b->config->redis_answer_max_bytes, "redis_answer_max_bytes", suppressed);
 }
 
-static struct slice nsp_of(const struct bridge_query *q)
+/* The first element of an array, with the attachments of all of them (placeholders name them by number). */
+static bool first_value(const struct record_view *view, struct msgpack_text *value)
 {
-    return slice_of(q->nsp, q->n_nsp);
+    struct json_iter it;
+    struct slice array, key;
+    enum json_kind kind;
+    uint8_t opcode;
+
+    array = record_part(view, 0, &opcode);
+    if (!json_valid(array, &kind) || kind != JSON_ARRAY)
+        return false;
+    it = json_iter_open(array);
+    value->n_attachments = 0;
+    if (!json_iter_next(&it, &key, &value->json, &kind))
+        value->json = (struct slice){ NULL, 0 };
+    for (uint32_t i = 1;
+         i < view->header->n_parts && value->n_attachments < MSGPACK_ATTACHMENTS_MAX; i++)
+        value->attachments[value->n_attachments++] = record_part(view, i, &opcode);
+    return true;
 }
 
 static void answer_list(struct bridge *b, struct bridge_query *q)
 {
-    struct adapter_answer list;
     struct msgpack_sink sink;
 
-    if (bridge_room(&b->payload, (uint64_t)q->n_answer + 1024) == NULL)
+    if (bridge_room(&b->payload, (uint64_t)q->n_answer + 4096) == NULL)
         return; /* the asker runs into its timeout */
     sink = msgpack_sink_of(b->payload.bytes, b->payload.n_max);
-    if (!adapter_answer_begin(&list, &sink, (enum adapter_type)q->type,
-                              slice_of(q->request_id, q->n_request_id)))
-        return;          /* cannot be: there is room for far more */
-    if (q->n_answer > 0) /* entries with their commas, as the workers wrote them */
-        msgpack_put_bytes(&sink, slice_of(q->answer, q->n_answer));
-    adapter_answer_end(&list);
+    if (!b->wire->put_list(b, &sink, &q->asker, (enum adapter_type)q->type,
+                           slice_of(q->answer, q->n_answer)))
+        return; /* cannot be: there is room for far more */
     if (q->truncated)
         note_truncated(b, q);
-    (void)bridge_respond(b, nsp_of(q), msgpack_sink_slice(&sink, 0));
+    (void)bridge_respond(b, &q->asker, msgpack_sink_slice(&sink, 0));
 }
 
 static void answer_count(struct bridge *b, struct bridge_query *q)
 {
-    char text[256];
+    char text[ANSWER_BYTES_MAX];
     struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
 
-    adapter_put_client_count(&sink, slice_of(q->request_id, q->n_request_id), q->n_clients);
+    b->wire->put_count(b, &sink, &q->asker, q->n_clients);
     q->counted = true;
     if (!sink.too_big)
-        (void)bridge_respond(b, nsp_of(q), msgpack_sink_slice(&sink, 0));
+        (void)bridge_respond(b, &q->asker, msgpack_sink_slice(&sink, 0));
+}
+
+/* What an application of ours answered, or null: the first value of `view`'s array. */
+static void answer_emit(struct bridge *b, struct bridge_query *q, const struct record_view *view)
+{
+    static struct msgpack_text value;
+    uint64_t n_bytes = view == NULL ? 0 : view->header->n_bytes;
+    struct msgpack_sink sink, scratch;
+
+    if (bridge_room(&b->payload, 4 * n_bytes + 4096) == NULL ||
+        bridge_room(&b->scratch, 7 * n_bytes + 4096) == NULL)
+        return; /* the asker runs into its timeout */
+    value.json = slice_text("null");
+    value.n_attachments = 0;
+    if (view != NULL && !first_value(view, &value))
+        return;
+    sink = msgpack_sink_of(b->payload.bytes, b->payload.n_max);
+    scratch = msgpack_sink_of(b->scratch.bytes, b->scratch.n_max);
+    if (b->wire->put_emit_answer(b, &sink, &scratch, &q->asker, &value) == ADAPTER_OK)
+        (void)bridge_respond(b, &q->asker, msgpack_sink_slice(&sink, 0));
 }
 
 /* Everybody who was asked has answered, or it is time. */
 static void complete(struct bridge *b, struct bridge_query *q)
 {
-    if (q->type != ADAPTER_BROADCAST)
-        answer_list(b, q);
-    else if (!q->counted)
-        answer_count(b, q);
-    if (q->type != ADAPTER_BROADCAST)
-        end(q);
+    switch ((enum adapter_type)q->type) {
+    case ADAPTER_BROADCAST:
+        if (!q->counted)
+            answer_count(b, q);
+        return;
+    case ADAPTER_SERVER_EMIT:
+        if (q->waiting == 0)
+            answer_emit(b, q, NULL); /* nobody listens */
+        break;
+    case ADAPTER_SOCKETS:
+    case ADAPTER_ALL_ROOMS:
+    case ADAPTER_FETCH: answer_list(b, q); break;
+    case ADAPTER_JOIN:
+    case ADAPTER_LEAVE:
+    case ADAPTER_DISCONNECT:
+    case ADAPTER_CLIENT_COUNT:
+    case ADAPTER_CLIENT_ACK:
+    case ADAPTER_TYPES: break;
+    }
+    end(q);
 }
 
 static void add_list(struct bridge *b, struct bridge_query *q, struct slice more)
@@ -141,6 +223,18 @@ void query_reply(struct bridge *b, const struct record_view *view)
 
     if (q == NULL || header->slot >= PEAL_SLOTS || (q->waiting >> header->slot & 1) == 0)
         return; /* too late, or nobody asked it */
+    if (q->type == ADAPTER_SERVER_EMIT) {
+        q->waiting &= ~(1ull << header->slot);
+        if (header->n_parts > 0) {
+            answer_emit(b, q, view);
+            end(q);
+        } else if (q->waiting == 0) {
+            complete(b, q);
+        }
+        return;
+    }
+    if (header->n_parts == 0)
+        return;
     payload = record_part(view, 0, &opcode);
     if (q->type == ADAPTER_BROADCAST) {
         q->n_clients += (uint32_t)json_number(payload);
@@ -168,37 +262,22 @@ void query_gone(struct bridge *b, uint32_t slot)
     }
 }
 
-/* The first argument of a client's acknowledgement, with the attachments of all of them (placeholders name them by number). */
+/* The first argument of a client's acknowledgement. */
 void query_ack(struct bridge *b, const struct record_view *view)
 {
     static struct msgpack_text value;
     struct bridge_query *q = find(b, view->header->id);
     uint64_t n_bytes = view->header->n_bytes;
     struct msgpack_sink sink, scratch;
-    struct json_iter it;
-    struct slice array, key;
-    enum json_kind kind;
-    uint8_t opcode;
 
-    if (q == NULL || q->type != ADAPTER_BROADCAST)
-        return;
-    array = record_part(view, 0, &opcode);
-    if (!json_valid(array, &kind) || kind != JSON_ARRAY ||
+    if (q == NULL || q->type != ADAPTER_BROADCAST || !first_value(view, &value) ||
         bridge_room(&b->payload, 4 * n_bytes + 4096) == NULL ||
         bridge_room(&b->scratch, 7 * n_bytes + 4096) == NULL)
         return;
-    it = json_iter_open(array);
-    value.n_attachments = 0;
-    if (!json_iter_next(&it, &key, &value.json, &kind))
-        value.json = (struct slice){ NULL, 0 };
-    for (uint32_t i = 1; i < view->header->n_parts && value.n_attachments < MSGPACK_ATTACHMENTS_MAX;
-         i++)
-        value.attachments[value.n_attachments++] = record_part(view, i, &opcode);
     sink = msgpack_sink_of(b->payload.bytes, b->payload.n_max);
     scratch = msgpack_sink_of(b->scratch.bytes, b->scratch.n_max);
-    if (adapter_put_client_ack(&sink, &scratch, slice_of(q->request_id, q->n_request_id), &value) ==
-        ADAPTER_OK)
-        (void)bridge_respond(b, nsp_of(q), msgpack_sink_slice(&sink, 0));
+    if (b->wire->put_ack(b, &sink, &scratch, &q->asker, &value) == ADAPTER_OK)
+        (void)bridge_respond(b, &q->asker, msgpack_sink_slice(&sink, 0));
 }
 
 void query_expire(struct bridge *b)
@@ -210,9 +289,12 @@ void query_expire(struct bridge *b)
             continue;
         if (q->type == ADAPTER_BROADCAST && q->waiting == 0 && !q->counted)
             complete(b, q);
-        if (b->now_ms < q->until_ms)
+        else if (q->type == ADAPTER_SERVER_EMIT && q->waiting == 0)
+            complete(b, q);
+        if (q->id == 0 || b->now_ms < q->until_ms)
             continue;
         complete(b, q);
-        end(q);
+        if (q->id != 0)
+            end(q);
     }
 }

@@ -11,6 +11,7 @@
 #define MEMORY_CQE             16u
 #define MEMORY_NODE            16u  /* fan-out: a pending node of a batch */
 #define MEMORY_DEFERRED        64u  /* an entry that waits for the cursor */
+#define MEMORY_ROOM_CHANNEL    384u /* bridge: a channel with the longest name */
 #define MEMORY_PENDING_CONNECT 512u /* a CONNECT in middleware */
 
 /* What applications may have a worker keep (include/peal/app.h), besides what is theirs; the built-in ones ask for none of it. */
@@ -54,6 +55,10 @@ void memory_bound_sum(struct memory_bound *out, const struct config *c,
     if (c->redis
             .enabled) /* a reply lies in the reader's buffer and in the copy that is handed out */
         out->bridge = c->redis_buffer_bytes + 2 * (2ull * LINK_REPLY_MAX + LINK_COMMANDS_MAX);
+    if (c->redis.enabled &&
+        c->redis_sharded) /* (each master has two connections; the sum has one master's) */
+        out->bridge += (uint64_t)REDIS_MASTERS_MAX * REDIS_FLIGHT_BYTES +
+                       (uint64_t)BRIDGE_ROOMS_MAX * MEMORY_ROOM_CHANNEL;
     out->connections_user = n_connections * MEMORY_CONNECTION_USER;
     out->connections_kernel = n_connections * MEMORY_CONNECTION_KERNEL;
     out->total = out->region + out->receive + out->outq + out->inbound + out->workers +
