@@ -56,13 +56,24 @@ void probe_confirmed(struct bridge *b)
     b->probe.subscribed = true;
 }
 
+static void refuse(struct bridge *b)
+{
+    b->probe.is_out = false;
+    b->probe.refused = true;
+    log_warning("redis_probe_refused", "channels=%s-probe#* remedy=%s", b->config->redis_key,
+                "ACL SETUSER USER +@pubsub &KEY-probe#*, or a deaf connection is not noticed");
+}
+
 void probe_pong(struct bridge *b)
 {
-    if (b->probe.subscribed || b->probe.refused)
-        return;
-    b->probe.refused = true; /* answers come in order */
-    log_warning("redis_probe_refused", "channels=%s-probe#* remedy=%s", b->config->redis_key,
-                "ACL SETUSER USER &KEY-probe#*, or a deaf connection is not noticed");
+    if (!b->probe.subscribed && !b->probe.refused)
+        refuse(b); /* answers come in order */
+}
+
+void probe_denied(struct bridge *b)
+{
+    if (b->probe.is_out)
+        refuse(b);
 }
 
 void probe_heard(struct bridge *b, struct slice payload)
@@ -104,7 +115,7 @@ void probe_tick(struct bridge *b, bool drained)
         p->is_out = p->proven = false; /* what was out may have gone with the connection */
         p->sent_ms = 0;
     } else if (!p->is_out) {
-        if (p->subscribed && b->now_ms >= p->sent_ms + PROBE_EVERY_MS)
+        if (p->subscribed && !p->refused && b->now_ms >= p->sent_ms + PROBE_EVERY_MS)
             send_probe(b);
     } else {
         uint64_t age_us = clock_us() - p->sent_us;

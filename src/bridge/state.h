@@ -188,6 +188,7 @@ bool probe_is_channel(const struct bridge *b, struct slice channel);
 void probe_subscribe(struct bridge *b);
 void probe_confirmed(struct bridge *b);
 void probe_pong(struct bridge *b);
+void probe_denied(struct bridge *b); /* Redis does not let us publish, it perhaps */
 void probe_heard(struct bridge *b, struct slice payload);
 /* Once per turn. drained: all that the subscriber's connection holds has been taken in. */
 void probe_tick(struct bridge *b, bool drained);

@@ -203,8 +203,10 @@ static bool on_publisher_reply(void *context, struct redisReply *reply)
     struct bridge *b = context;
     const struct bridge_namespace *n;
 
+    if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOPERM", 6) == 0)
+        probe_denied(b);
     if (reply->type != REDIS_REPLY_ARRAY)
-        return true;
+        return true; /* how many got it: the link has counted it, and nobody else wants to know */
     /* PUBSUB NUMSUB and PUBSUB CHANNELS are the only answers that are lists */
     if (reply->elements != 2 || reply->element[1]->type != REDIS_REPLY_INTEGER)
         on_channels(b, reply);

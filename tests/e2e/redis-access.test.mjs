@@ -91,7 +91,12 @@ test('a user with no more rights than needed, and one with less', async (t) => {
   const error = await mute.waitEvent('redis_error');
   assert.match(error.error, /^NOPERM/);
   assert.match(error.remedy, /ACL SETUSER/);
-  await waitFor(async () => (await mute.metrics()).get('peal_redis_dropped_total', { reason: 'refused' }) === 1, { what: 'the refusal counted' });
+  const refusals = async () => (await mute.metrics()).get('peal_redis_dropped_total', { reason: 'refused' });
+  await waitFor(async () => (await refusals()) === 1, { what: 'the refusal counted' });
+  await mute.waitEvent('redis_probe_refused');
+  speaker.emit('publish', 'r', 'x', 2);
+  await waitFor(async () => (await refusals()) === 2, { what: 'the second refusal counted, not held back' });
+  assert.equal(mute.events('redis_down').length, 0);
 });
 
 test('a Unix socket', async (t) => {

@@ -28,16 +28,17 @@ export async function startNamespace(t) {
   const name = `peal-${process.pid}-${++count}`;
   const short = `p${process.pid}x${count}`; // names of devices have at most 15 characters
   const net = `10.${64 + (process.pid % 64)}.${(process.pid >> 6) % 256}`;
+  let cable, line;
   try {
     ip('netns', 'add', name);
+    defer(t, () => ip('netns', 'del', name));
+    ip('-n', name, 'link', 'set', 'lo', 'up');
+    cable = lay(t, name, `${short}a`, net, 8 * count + 1);
+    line = lay(t, name, `${short}b`, net, 8 * count + 5);
   } catch (error) {
     t.skip(`no network namespaces here: ${error.stderr || error.message}`);
     return null;
   }
-  defer(t, () => ip('netns', 'del', name));
-  ip('-n', name, 'link', 'set', 'lo', 'up');
-  const cable = lay(t, name, `${short}a`, net, 8 * count + 1);
-  const line = lay(t, name, `${short}b`, net, 8 * count + 5);
   const folder = await temporaryFolder(t);
   const blackhole = (what) => ip('route', what, 'blackhole', `${cable.far}/32`);
   return {

@@ -208,6 +208,7 @@ static void test_documented_keys_that_this_build_lacks_are_refused(void **state)
         "proxy_protocol=on",
         "max_connections_per_ip=5",
         "redis=rediss://h",
+        "redis_adapter=pubsub",
         "redis_adapter=sharded",
         "redis_subscription_mode=dynamic-private",
         "transports=polling",
