@@ -7,7 +7,7 @@
 #include "bridge/wire.h"
 
 #define CHANNELS_MAX       256 /* of a list that Redis was asked for */
-#define SUBSCRIPTIONS_EACH 4 /* of a namespace: one pattern, three channels */
+#define SUBSCRIPTIONS_EACH 4   /* of a namespace: one pattern, three channels */
 
 static bool publish(struct bridge *b, struct slice channel, struct slice payload)
 {
@@ -143,8 +143,7 @@ static enum channel_kind channel_kind(const struct bridge *b, struct slice chann
     if (*n == NULL && response.n_bytes > uid.n_bytes + 1 &&
         response.bytes[response.n_bytes - uid.n_bytes - 1] == '#' &&
         slice_equal(slice_of(response.bytes + response.n_bytes - uid.n_bytes, uid.n_bytes), uid))
-        *n = bridge_find_namespace(
-            b, slice_of(response.bytes, response.n_bytes - uid.n_bytes - 1));
+        *n = bridge_find_namespace(b, slice_of(response.bytes, response.n_bytes - uid.n_bytes - 1));
     return *n != NULL ? CHANNEL_RESPONSE : CHANNEL_OTHER;
 }
 

@@ -183,6 +183,8 @@ async function comingAndGoing(t, cluster) {
   await run((to) => { to.to('x').emit('m', 1); });
   await waitFor(() => one.log.length === 1 && three.log.length === 1);
   await run((to) => to.in('x').socketsLeave('x'));
+  // (it goes by another master than what is for the room: no order between the two)
+  await waitFor(async () => (await run(async (to) => (await to.in('x').fetchSockets()).length)) === 0, { what: 'all out of the room' });
   await run((to) => { to.to('x').emit('m', 2); to.to('y').emit('m', 3); });
   await waitFor(() => one.log.length === 2 && three.log.length === 2);
   assert.deepEqual([taken(one), taken(two), taken(three), taken(four)], [[['m', 1], ['m', 3]], [], [['m', 1], ['m', 3]], []]);
