@@ -117,7 +117,8 @@ enum shm_session_kind {
     SESSION_FREE = 0,
     SESSION_SOCKET,
     SESSION_ENGINE,
-    SESSION_DETACHED /* a socket without connection that may come back */
+    SESSION_DETACHED, /* a socket without connection that may come back */
+    SESSION_DEAD /* of a dead worker, in a namespace with app = forward: not free before the bridge has told its end */
 };
 
 /* 32 bytes. The index says in whose arena the entry is (index / per_slot): that process uses a free one. One writer: the process that has the
@@ -129,8 +130,9 @@ struct shm_session {
     uint32_t local; /* index in the owner's own tables */
     uint16_t nsp;   /* socket: index of its namespace */
     uint8_t owner;  /* slot of the process that has it */
-    uint8_t _reserved;
+    uint8_t flags;
 };
+#define SESSION_UNTOLD 1u /* DETACHED: as DEAD, the bridge has to tell; written by the master, cleared by compare-and-swap */
 static_assert(sizeof(struct shm_session) == 32, "two entries a cache line");
 
 /* --- connection state recovery: what is known of a socket besides; at the same index. Not there if recovery is off. --- */

@@ -302,7 +302,9 @@ static void slot_resolve(struct master *m, uint32_t slot)
             log_info("sessions_detached", "slot=%u sockets=%u", slot, n_detached);
         sessions_clear(&m->region, slot);
         directory_clear(&m->region, slot);
-        namespaces_reap(&m->region, slot, m->now_ms + m->config->recovery_ms);
+        namespaces_reap(&m->region, slot,
+                        m->now_ms + m->config->recovery_ms +
+                            (config_forwards(m->config) ? UNTOLD_KEEP_MS : 0));
         placer_reclaim(m,
                        slot); /* before the words are cleared: places go with their connections */
     }
