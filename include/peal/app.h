@@ -30,7 +30,7 @@
 extern "C" {
 #endif
 
-#define PEAL_APP_ABI 2
+#define PEAL_APP_ABI 3
 
 #define PEAL_SOCKET_ID_BYTES     20
 #define PEAL_ATTACHMENTS_MAX     10
@@ -59,8 +59,9 @@ enum peal_result {
     PEAL_GONE,    /* no such socket, acknowledgement (any more), or it has been answered */
     PEAL_LIMIT,   /* max_rooms_per_socket, or one of the bounds above */
     PEAL_INVALID, /* bad argument: JSON, a name over 255 bytes, a reserved event name, a time out of range */
-    PEAL_THREAD, /* not from this thread; nothing was done */
-    PEAL_TIMEOUT /* of answers: not everybody has answered in time */
+    PEAL_THREAD,     /* not from this thread; nothing was done */
+    PEAL_TIMEOUT,    /* of answers: not everybody has answered in time */
+    PEAL_UNREACHABLE /* no Redis is configured, or it is away: the other servers cannot be asked */
 };
 const char *peal_result_name(enum peal_result result); /* "PEAL_FULL" */
 
@@ -157,12 +158,17 @@ struct peal_app {
     /* It has left, and is in no room. Both are called for exactly those sockets that `connection` was called for (NULL: that were accepted). */
     void (*disconnect)(struct peal_host *host, peal_socket socket, const char *reason);
 
-    /* peal_server_emit of this application, on worker `from`, in the order of the ring. */
-    void (*server_event)(struct peal_host *host, struct peal_text nsp, uint32_t from,
+    /* peal_server_emit of this application, on worker `from`; or, with PEAL_FROM_CLUSTER, what another server of the cluster emitted to all (Node:
+     * io.of(nsp).serverSideEmit; peal_cluster_emit), on every worker. In the order of the ring. Of the workers of this host the first that answers
+     * event->ack answers the cluster, with one value; attachments may come. False: the event is none of this application's, and nobody is to wait for this
+     * worker's answer; where all workers say so, the cluster is answered at once, with null. */
+    bool (*server_event)(struct peal_host *host, struct peal_text nsp, uint32_t from,
                          const struct peal_event *event);
     /* Once a second. */
     void (*second)(struct peal_host *host);
 };
+
+#define PEAL_FROM_CLUSTER UINT32_MAX /* server_event: not from a worker of this host */
 
 /* What a module exports: `const struct peal_app peal_module = { .abi = PEAL_APP_ABI, .name = "mine", ... };` */
 extern __attribute__((visibility("default"))) const struct peal_app peal_module;
@@ -254,6 +260,34 @@ enum peal_result peal_send_ack(struct peal_host *host, peal_socket socket,
 enum peal_result peal_server_emit(struct peal_host *host, struct peal_text nsp,
                                   struct peal_message message, bool self, uint32_t timeout_ms,
                                   peal_answers_fn answers, void *context);
+
+/* --- the other servers of the cluster --- */
+
+/* Is there a Redis, and are both connections to it up, with their subscriptions? Costs a read of shared memory. */
+bool peal_cluster_reachable(const struct peal_host *host);
+
+/* An answer, as it came: an array of the one value that a Node server's listener gave to its callback, or that a Peal host's application answered with; empty
+ * if there was none. Binary is an attachment if a Peal host sent it; Node servers send it as {"type":"Buffer","data":[...]}, which is handed out as it is.
+ * False: no more answers are wanted, and `done` is called. */
+typedef bool (*peal_cluster_answer_fn)(struct peal_host *host, void *context,
+                                       const struct peal_message *answer);
+/* Called once, last. PEAL_OK: all that were asked have answered, or `answer` said that no more is wanted. PEAL_TIMEOUT. PEAL_UNREACHABLE: Redis went away.
+ * PEAL_TOO_BIG: all have answered, but one answer did not fit into the ring. PEAL_GONE: the process that speaks with Redis died. PEAL_LIMIT: too many are under
+ * way on this host. `n_expected`: how many servers were asked, as far as is known: Redis counts them. */
+typedef void (*peal_cluster_done_fn)(struct peal_host *host, void *context, enum peal_result result,
+                                     uint32_t n_answers, uint32_t n_expected);
+
+/* Emits to the other servers of the cluster (Node: io.of(nsp).serverSideEmit): Node servers hear it as io.of(nsp).on(event), the applications of Peal hosts as
+ * server_event with PEAL_FROM_CLUSTER. Not to this host's workers (peal_server_emit), nor to clients (peal_emit). `nsp` must be a namespace of this host.
+ * `answer` NULL: no answers are asked for, and `done` is not called; timeout_ms does not count then. Else both are called in later turns, timeout_ms is 1 to
+ * PEAL_REQUEST_TIMEOUT_MAX, and 128 ms more may pass. What one worker emits reaches each server in that order. At most once: what is emitted while Redis goes
+ * away may be lost, and is not repeated. PEAL_UNREACHABLE: nothing was sent. */
+enum peal_result peal_cluster_emit(struct peal_host *host, struct peal_text nsp,
+                                   struct peal_message message, uint32_t timeout_ms,
+                                   peal_cluster_answer_fn answer, peal_cluster_done_fn done,
+                                   void *context);
+
+/* --- questions and changes --- */
 
 /* Asks all workers about the sockets that are selected (Node: fetchSockets). The answer is one message. */
 enum peal_fetch {

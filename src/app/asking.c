@@ -2,8 +2,8 @@
  * it travels through the ring, also from a worker to itself: one order for all. */
 #include <stdlib.h>
 
+#include "app/asking.h"
 #include "app/compose.h"
-#include "app/messages.h"
 #include "shm/atomic.h"
 
 /* Workers that will read a record that is appended now; `starting`: also those that are about to serve. */
@@ -27,6 +27,10 @@ static void finish(struct peal_host *host, struct request *r, bool timed_out)
     struct peal_answers answers;
     struct request copy = *r;
 
+    if (r->kind == REQUEST_CLUSTER) {
+        cluster_finish(host, r, timed_out ? PEAL_TIMEOUT : PEAL_GONE); /* as a worker that died */
+        return;
+    }
     timer_cancel(&host->timers, r->timer);
     (void)request_answers(r, timed_out, &answers);
     host_enter(host, &call, copy.app, "answers");
@@ -46,8 +50,13 @@ static void out_of_time(struct peal_host *host, void *context)
 
 void host_take_answer(struct peal_host *host, const struct record_view *view)
 {
-    struct request *r = requests_take(&host->requests, view);
+    struct request *r = request_find(&host->requests, view->header->id);
 
+    if (r != NULL && r->kind == REQUEST_CLUSTER) {
+        cluster_take(host, r, view);
+        return;
+    }
+    r = requests_take(&host->requests, view);
     if (r != NULL)
         finish(host, r, false);
 }
@@ -60,8 +69,8 @@ void host_worker_gone(struct peal_host *host, uint32_t slot)
         finish(host, r, false);
 }
 
-static struct request *open_request(struct peal_host *host, enum request_kind kind,
-                                    peal_answers_fn fn, void *context)
+struct request *asking_open(struct peal_host *host, enum request_kind kind, peal_answers_fn fn,
+                            void *context)
 {
     struct request *r = request_open(&host->requests, host->hub, kind);
 
@@ -73,8 +82,7 @@ static struct request *open_request(struct peal_host *host, enum request_kind ki
     return r;
 }
 
-/* It has been appended, or not. */
-static enum peal_result opened(struct peal_host *host, struct request *r, enum peal_result result,
+enum peal_result asking_opened(struct peal_host *host, struct request *r, enum peal_result result,
                                uint32_t timeout_ms)
 {
     if (result != PEAL_OK)
@@ -86,7 +94,7 @@ static enum peal_result opened(struct peal_host *host, struct request *r, enum p
     return result;
 }
 
-static bool is_timeout(uint32_t timeout_ms)
+bool asking_timeout(uint32_t timeout_ms)
 {
     return timeout_ms > 0 && timeout_ms <= PEAL_REQUEST_TIMEOUT_MAX;
 }
@@ -98,9 +106,9 @@ static enum peal_result ask_clients(struct peal_host *host, const char *function
 {
     if (!host_on_loop(host, function))
         return PEAL_THREAD;
-    if (!is_timeout(timeout_ms) || answers == NULL)
+    if (!asking_timeout(timeout_ms) || answers == NULL)
         return PEAL_INVALID;
-    *r = open_request(host, REQUEST_ACKS, answers, context);
+    *r = asking_open(host, REQUEST_ACKS, answers, context);
     if (*r == NULL)
         return PEAL_LIMIT;
     (*r)->waiting = workers;
@@ -121,7 +129,7 @@ enum peal_result peal_emit_ack(struct peal_host *host, struct peal_text nsp,
 
     if (result != PEAL_OK)
         return result;
-    return opened(host, r, message_emit(host, nsp, to, &message, &with), timeout_ms);
+    return asking_opened(host, r, message_emit(host, nsp, to, &message, &with), timeout_ms);
 }
 
 enum peal_result peal_send_ack(struct peal_host *host, peal_socket socket,
@@ -137,7 +145,7 @@ enum peal_result peal_send_ack(struct peal_host *host, peal_socket socket,
     if (result != PEAL_OK)
         return result;
     r->single = true;
-    return opened(host, r, message_send(host, socket, &message, &with), timeout_ms);
+    return asking_opened(host, r, message_send(host, socket, &message, &with), timeout_ms);
 }
 
 enum peal_result peal_server_emit(struct peal_host *host, struct peal_text nsp,
@@ -146,7 +154,7 @@ enum peal_result peal_server_emit(struct peal_host *host, struct peal_text nsp,
 {
     struct hub *h = host->hub;
     uint64_t own = 1ull << h->region.self;
-    struct record_part part;
+    struct record_part part = { .opcode = 0 };
     struct record_spec spec = { .nsp = slice_from(nsp), .parts = &part, .n_parts = 1 };
     struct request *r = NULL;
     enum peal_result result;
@@ -156,25 +164,21 @@ enum peal_result peal_server_emit(struct peal_host *host, struct peal_text nsp,
     if (!host_on_loop(host, __func__))
         return PEAL_THREAD;
     if (nsp.bytes == NULL || message.n_attachments > 0 ||
-        (answers != NULL && !is_timeout(timeout_ms)))
+        (answers != NULL && !asking_timeout(timeout_ms)))
         return PEAL_INVALID;
     result = compose(host, &message, true, &c);
     if (result != PEAL_OK)
         return result;
-    joined = malloc((size_t)c.head.n_bytes + c.tail.n_bytes);
+    joined = composed_text(&c, &part.payload);
     if (joined == NULL)
         return PEAL_FULL;
-    memcpy(joined, c.head.bytes, c.head.n_bytes);
-    if (c.tail.n_bytes > 0)
-        memcpy(joined + c.head.n_bytes, c.tail.bytes, c.tail.n_bytes);
-    part = (struct record_part){ .payload = slice_of(joined, c.head.n_bytes + c.tail.n_bytes) };
     spec.header.kind = RECORD_SERVER_EMIT;
     spec.header.flags = RECORD_LOCAL;
     spec.header.targets = (1ull << h->region.header->n_workers) - 1;
     if (!self)
         spec.header.targets &= ~own;
     if (answers != NULL) {
-        r = open_request(host, REQUEST_WORKERS, answers, context);
+        r = asking_open(host, REQUEST_WORKERS, answers, context);
         if (r == NULL) {
             free(joined);
             return PEAL_LIMIT;
@@ -186,7 +190,7 @@ enum peal_result peal_server_emit(struct peal_host *host, struct peal_text nsp,
     }
     result = message_append(host, &spec);
     free(joined);
-    return r == NULL ? result : opened(host, r, result, timeout_ms);
+    return r == NULL ? result : asking_opened(host, r, result, timeout_ms);
 }
 
 enum peal_result peal_fetch(struct peal_host *host, struct peal_text nsp,
@@ -205,8 +209,8 @@ enum peal_result peal_fetch(struct peal_host *host, struct peal_text nsp,
     if (nsp.bytes == NULL || answers == NULL || (uint32_t)what >= sizeof details ||
         !message_selector(to, &names))
         return PEAL_INVALID;
-    r = open_request(host, what == PEAL_FETCH_COUNT ? REQUEST_COUNT : REQUEST_LIST, answers,
-                     context);
+    r = asking_open(host, what == PEAL_FETCH_COUNT ? REQUEST_COUNT : REQUEST_LIST, answers,
+                    context);
     if (r == NULL)
         return PEAL_LIMIT;
     r->waiting = workers_mask(host, false);
@@ -217,8 +221,8 @@ enum peal_result peal_fetch(struct peal_host *host, struct peal_text nsp,
     spec.header.id = r->id;
     spec.header.detail = details[what];
     spec.header.targets = r->waiting;
-    return opened(host, r, message_append(host, &spec),
-                  host->hub->config->redis_request_timeout_ms);
+    return asking_opened(host, r, message_append(host, &spec),
+                         host->hub->config->redis_request_timeout_ms);
 }
 
 /* --- changes of many sockets --- */

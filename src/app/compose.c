@@ -1,6 +1,8 @@
 /* compose.c: see compose.h. */
 #include "app/compose.h"
 
+#include <stdlib.h>
+
 #include "proto/json.h"
 
 /* Is there a first element, and may an event be called so? */
@@ -119,4 +121,17 @@ enum peal_result compose(struct peal_host *host, const struct peal_message *m, b
         return result;
     out->n_bytes = (uint32_t)n_bytes;
     return is_event && !first_is_name(out) ? PEAL_INVALID : PEAL_OK;
+}
+
+char *composed_text(const struct composed *c, struct slice *text)
+{
+    char *joined = malloc((size_t)c->head.n_bytes + c->tail.n_bytes);
+
+    if (joined == NULL)
+        return NULL;
+    memcpy(joined, c->head.bytes, c->head.n_bytes);
+    if (c->tail.n_bytes > 0)
+        memcpy(joined + c->head.n_bytes, c->tail.bytes, c->tail.n_bytes);
+    *text = slice_of(joined, c->head.n_bytes + c->tail.n_bytes);
+    return joined;
 }

@@ -18,4 +18,7 @@ struct composed {
 MUST_USE enum peal_result compose(struct peal_host *host, const struct peal_message *message,
                                   bool is_event, struct composed *out);
 
+/* `head` and `tail` as one text, to be freed; NULL: no memory. */
+MUST_USE char *composed_text(const struct composed *c, struct slice *text);
+
 #endif

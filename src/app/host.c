@@ -19,9 +19,9 @@
 
 const char *peal_result_name(enum peal_result result)
 {
-    static const char *const names[] = { "PEAL_OK",     "PEAL_FULL",   "PEAL_TOO_BIG",
-                                         "PEAL_GONE",   "PEAL_LIMIT",  "PEAL_INVALID",
-                                         "PEAL_THREAD", "PEAL_TIMEOUT" };
+    static const char *const names[] = { "PEAL_OK",     "PEAL_FULL",    "PEAL_TOO_BIG",
+                                         "PEAL_GONE",   "PEAL_LIMIT",   "PEAL_INVALID",
+                                         "PEAL_THREAD", "PEAL_TIMEOUT", "PEAL_UNREACHABLE" };
 
     return (uint32_t)result < sizeof names / sizeof names[0] ? names[result] : "unknown";
 }

@@ -212,29 +212,63 @@ static void on_socket_gone(void *context, struct sock *k, enum close_reason reas
 
 /* --- records for applications --- */
 
+/* Events of the cluster whose name begins like this are Peal's own (forward). */
+static bool is_own_event(struct peal_text name)
+{
+    static const char prefix[] = "peal:";
+
+    return name.n_bytes >= sizeof prefix - 1 && memcmp(name.bytes, prefix, sizeof prefix - 1) == 0;
+}
+
+static bool call_server_event(struct peal_host *host, struct app *app,
+                              const struct record_view *view, struct peal_event *event)
+{
+    bool from_cluster = view->header->origin == ORIGIN_REDIS;
+    struct handler call;
+    bool taken;
+
+    host_enter(host, &call, app, "server_event");
+    host->in_hand = slice_from(event->message.json); /* its sender has validated it */
+    host->n_attached = event->message.n_attachments;
+    taken = app->api->server_event(host, text_from(view->nsp),
+                                   from_cluster ? PEAL_FROM_CLUSTER : view->header->slot, event);
+    host_leave(host, &call, event->name);
+    return taken;
+}
+
 static void on_server_emit(struct peal_host *host, const struct record_view *view)
 {
     const struct record_header *header = view->header;
     const struct config_namespace *section = config_namespace_find(host->hub->config, view->nsp);
     struct ticket ticket = { .request = header->id, .slot = header->slot };
+    struct peal_text attachments[SIO_ATTACHMENTS_MAX];
+    struct peal_event event = { .message.attachments = attachments };
+    struct record_spec none = { .n_parts = 0 };
     struct app *app = &host->apps[0];
-    struct peal_event event = { 0 };
     char name[NAME_BYTES_MAX + 1];
-    struct handler call;
+    bool taken = false;
     uint8_t opcode;
 
     if (section != NULL)
         app = &host->apps[host->by_section[section - host->hub->config->namespaces]];
-    if (app->api->server_event == NULL || header->n_parts != 1)
+    if (header->n_parts == 0 || header->n_parts > 1 + SIO_ATTACHMENTS_MAX)
         return;
     event.message.json = text_from(record_part(view, 0, &opcode));
+    for (uint32_t i = 1; i < header->n_parts; i++)
+        attachments[event.message.n_attachments++] = text_from(record_part(view, i, &opcode));
     event.name = dispatch_event_name(slice_from(event.message.json), name);
     if ((header->flags & RECORD_WANTS_ACK) != 0 && header->slot < PEAL_SLOTS)
         event.ack = ticket_new(&host->tickets, &host->tickets.of_workers, &ticket);
-    host_enter(host, &call, app, "server_event");
-    host->in_hand = slice_from(event.message.json); /* its sender has validated it */
-    app->api->server_event(host, text_from(view->nsp), header->slot, &event);
-    host_leave(host, &call, event.name);
+    if (app->api->server_event != NULL &&
+        (header->origin != ORIGIN_REDIS || !is_own_event(event.name) ||
+         (section != NULL && section->app == APP_FORWARD)))
+        taken = call_server_event(host, app, view, &event);
+    if (!taken && event.ack != 0 && ticket_find(&host->tickets, event.ack) != NULL) {
+        struct ticket *t = ticket_find(&host->tickets, event.ack);
+
+        message_reply(host, t, &none);
+        ticket_use(&host->tickets, &host->tickets.of_workers, t);
+    }
 }
 
 static void on_record(void *context, const struct record_view *view)

@@ -154,29 +154,36 @@ static enum peal_result reply_to_client(struct peal_host *host, const struct soc
     return PEAL_OK;
 }
 
-static enum peal_result reply_to_worker(struct peal_host *host, const struct ticket *t,
+/* To another worker, or to the cluster. */
+static enum peal_result reply_to_server(struct peal_host *host, const struct ticket *t,
                                         const struct composed *c)
 {
+    struct record_part parts[1 + SIO_ATTACHMENTS_MAX] = { { .payload = c->head } };
+    struct record_spec spec = { .parts = parts, .n_parts = 1 + c->n_attachments };
     char *joined = NULL;
-    struct record_part part = { .payload = c->head };
-    struct record_spec spec = { .nsp = slice_text("/"), .parts = &part, .n_parts = 1 };
 
-    if (c->n_attachments > 0)
+    if (c->n_attachments > 0 && t->slot != PEAL_SLOT_BRIDGE)
         return PEAL_INVALID;
     if (c->tail.n_bytes > 0) {
-        joined = malloc((size_t)c->head.n_bytes + c->tail.n_bytes);
+        joined = composed_text(c, &parts[0].payload);
         if (joined == NULL)
             return PEAL_FULL;
-        put(put(joined, c->head), c->tail);
-        part.payload = slice_of(joined, c->head.n_bytes + c->tail.n_bytes);
     }
-    spec.header.kind = RECORD_REPLY;
-    spec.header.id = t->request;
-    spec.header.targets = 1ull << t->slot;
-    spec.header.flags = RECORD_LAST | RECORD_LOCAL;
-    replies_push(host->hub, &spec);
+    for (uint32_t i = 0; i < c->n_attachments; i++)
+        parts[1 + i] = (struct record_part){ .payload = c->attachments[i] };
+    message_reply(host, t, &spec);
     free(joined);
     return PEAL_OK;
+}
+
+void message_reply(struct peal_host *host, const struct ticket *t, struct record_spec *spec)
+{
+    spec->nsp = slice_text("/");
+    spec->header.kind = RECORD_REPLY;
+    spec->header.id = t->request;
+    spec->header.targets = 1ull << t->slot;
+    spec->header.flags = RECORD_LAST | RECORD_LOCAL;
+    replies_push(host->hub, spec);
 }
 
 enum peal_result peal_reply(struct peal_host *host, peal_ack ack, struct peal_message message)
@@ -200,7 +207,7 @@ enum peal_result peal_reply(struct peal_host *host, peal_ack ack, struct peal_me
         return PEAL_FULL;
     result = compose(host, &message, false, &c);
     if (result == PEAL_OK)
-        result = k == NULL ? reply_to_worker(host, t, &c) : reply_to_client(host, k, t->id, &c);
+        result = k == NULL ? reply_to_server(host, t, &c) : reply_to_client(host, k, t->id, &c);
     if (result == PEAL_OK)
         ticket_use(&host->tickets,
                    k == NULL ? &host->tickets.of_workers : &host_local(host, k)->tickets, t);

@@ -22,6 +22,9 @@ enum peal_result message_send(struct peal_host *host, peal_socket socket,
 /* One record of another kind. */
 enum peal_result message_append(struct peal_host *host, struct record_spec *spec);
 
+/* Answers who asked with `t`, a worker or the cluster, with the parts of `spec`; none: there is no answer from here. */
+void message_reply(struct peal_host *host, const struct ticket *t, struct record_spec *spec);
+
 /* A record for this worker: a part of an answer to one of its requests (RECORD_ACK, RECORD_REPLY); the end of the worker in `slot`. */
 void host_take_answer(struct peal_host *host, const struct record_view *view);
 void host_worker_gone(struct peal_host *host, uint32_t slot);

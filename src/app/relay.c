@@ -82,7 +82,8 @@ static enum peal_result on_membership(struct peal_host *host, peal_socket socket
     case PEAL_TOO_BIG:
     case PEAL_GONE:
     case PEAL_THREAD:
-    case PEAL_TIMEOUT: break;
+    case PEAL_TIMEOUT:
+    case PEAL_UNREACHABLE: break;
     }
     return result;
 }

@@ -171,22 +171,28 @@ struct request *requests_take(struct requests *rs, const struct record_view *vie
     struct slice payload;
     uint8_t opcode;
 
-    if (r == NULL || header->n_parts == 0)
+    if (r == NULL)
         return NULL; /* too late */
     if (header->kind == RECORD_ACK) {
-        if (r->kind != REQUEST_ACKS)
+        if (r->kind != REQUEST_ACKS || header->n_parts == 0)
             return NULL;
         add_answer(rs, r, view);
         return request_complete(r) ? r : NULL;
     }
     if (header->slot >= PEAL_SLOTS || (r->waiting >> header->slot & 1) == 0)
         return NULL; /* nobody asked it */
-    payload = record_part(view, 0, &opcode);
+    payload = header->n_parts == 0 ? slice_text("") : record_part(view, 0, &opcode);
     switch ((enum request_kind)r->kind) {
     case REQUEST_ACKS: r->n_expected += (uint32_t)json_number(payload); break;
     case REQUEST_LIST: add_list(rs, r, payload); break;
     case REQUEST_COUNT: r->count += (uint64_t)json_number(payload); break;
-    case REQUEST_WORKERS: add_answer(rs, r, view); break;
+    case REQUEST_WORKERS:
+        if (header->n_parts > 0)
+            add_answer(rs, r, view);
+        else if (r->n_expected > 0)
+            r->n_expected--; /* nobody listens there */
+        break;
+    case REQUEST_CLUSTER: break; /* all but its end, which is behind the switch, is cluster.c's */
     }
     r->truncated = r->truncated || (header->flags & RECORD_TRUNCATED) != 0;
     if ((header->flags & RECORD_LAST) != 0)

@@ -13,7 +13,8 @@ enum request_kind {
     REQUEST_ACKS = 0, /* workers tell how many were asked; then their acknowledgements come */
     REQUEST_LIST,     /* each worker sends parts of a list, without brackets */
     REQUEST_COUNT,    /* each worker sends a number */
-    REQUEST_WORKERS   /* each worker's application sends one array */
+    REQUEST_WORKERS, /* each worker's application sends one array, or says that it has none to send */
+    REQUEST_CLUSTER /* the bridge sends what each server answered: handed out as it comes (cluster.c) */
 };
 
 struct answer; /* one that has come */
@@ -22,7 +23,9 @@ struct request {
     uint64_t id;      /* 0: a free entry */
     uint64_t waiting; /* workers that have not answered (REQUEST_ACKS: not told their number) */
     struct app *app;
-    peal_answers_fn fn;
+    peal_answers_fn fn; /* not of REQUEST_CLUSTER, which has these: */
+    peal_cluster_answer_fn answer_fn;
+    peal_cluster_done_fn done_fn;
     void *context;
     peal_timer timer;
     struct answer *first;
@@ -36,7 +39,8 @@ struct request {
     uint8_t kind; /* enum request_kind */
     bool single;  /* REQUEST_ACKS: of one socket */
     bool truncated;
-    bool lost; /* a worker died */
+    bool lost;    /* a worker died */
+    bool counted; /* REQUEST_CLUSTER: n_expected is known */
 };
 
 struct requests {

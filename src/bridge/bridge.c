@@ -25,6 +25,7 @@
 #define RECORDS_PER_TURN   256
 #define FULL_RETRY_MS      2
 #define LIFE_LOST_FLUSH_MS 1000
+#define SUBSCRIPTIONS_EACH 4 /* of a namespace: one pattern, three channels */
 
 char *bridge_room(struct bridge_buffer *b, uint64_t n_bytes)
 {
@@ -96,24 +97,33 @@ static void put_pattern(struct msgpack_sink *sink, struct slice key, struct slic
     msgpack_put_text(sink, "#*");
 }
 
-/* (P)SUBSCRIBE and back: one pattern for broadcasts and exactly one subscription to the request channel, which is what peers count us by. */
+/* (P)SUBSCRIBE and back: one pattern for broadcasts, exactly one subscription to the request channel, which is what peers count us by, and the two on which
+ * our own requests are answered. */
 static bool say(struct bridge *b, const struct bridge_namespace *n, const char *to_pattern,
                 const char *to_channel)
 {
     char text[4 * (CONFIG_TEXT_MAX + NAME_BYTES_MAX)];
     struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
     struct slice key = slice_text(b->config->redis_key);
-    struct slice words[2] = { slice_text(to_pattern), { NULL, 0 } };
-    bool asked;
+    struct slice words[4] = { slice_text(to_pattern), { NULL, 0 } };
+    uint32_t at[3];
 
     put_pattern(&sink, key, bridge_nsp(n));
     words[1] = msgpack_sink_slice(&sink, 0);
-    asked = !sink.too_big && link_command(&b->in, 2, words);
+    if (sink.too_big || !link_command(&b->in, 2, words))
+        return false;
     sink = msgpack_sink_of(text, sizeof text);
     adapter_put_request_channel(&sink, key, bridge_nsp(n));
+    at[0] = sink.n_bytes;
+    adapter_put_response_channel(&sink, key, bridge_nsp(n), (struct slice){ NULL, 0 });
+    at[1] = sink.n_bytes;
+    adapter_put_response_channel(&sink, key, bridge_nsp(n), bridge_uid(b));
+    at[2] = sink.n_bytes;
     words[0] = slice_text(to_channel);
-    words[1] = msgpack_sink_slice(&sink, 0);
-    return asked && !sink.too_big && link_command(&b->in, 2, words);
+    words[1] = slice_of(text, at[0]);
+    words[2] = slice_of(text + at[0], at[1] - at[0]);
+    words[3] = slice_of(text + at[1], at[2] - at[1]);
+    return !sink.too_big && link_command(&b->in, 4, words);
 }
 
 static void subscribe(struct bridge *b, struct bridge_namespace *n)
@@ -121,7 +131,8 @@ static void subscribe(struct bridge *b, struct bridge_namespace *n)
     if (n->subscribed || b->in.state != LINK_UP)
         return;
     n->subscribed = say(b, n, "PSUBSCRIBE", "SUBSCRIBE");
-    b->n_subscriptions += 2;
+    b->n_subscriptions += SUBSCRIPTIONS_EACH;
+    b->subscribed_at_ms = b->now_ms;
 }
 
 static bool is_there(const struct bridge *b, const struct bridge_namespace *n)
@@ -170,6 +181,7 @@ static void on_subscriber_up(struct bridge *b)
 {
     b->n_confirmed = 0;
     b->n_subscriptions = 0;
+    b->ready = false;
     for (uint32_t i = 0; i < b->n_namespaces; i++) {
         b->namespaces[i].subscribed = false;
         subscribe(b, &b->namespaces[i]);
@@ -201,19 +213,41 @@ static void on_broadcast(struct bridge *b, struct slice pattern, struct slice ch
     }
 }
 
-static void on_request(struct bridge *b, struct slice channel, struct slice payload)
+enum channel_kind { CHANNEL_OTHER = 0, CHANNEL_REQUEST, CHANNEL_RESPONSE };
+
+/* What a channel of ours is for, and of which namespace. */
+static enum channel_kind channel_kind(const struct bridge *b, struct slice channel,
+                                      const struct bridge_namespace **n)
 {
     char text[2 * CONFIG_TEXT_MAX + NAME_BYTES_MAX];
+    struct slice key = slice_text(b->config->redis_key);
 
     for (uint32_t i = 0; i < b->n_namespaces; i++) {
         struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
 
-        adapter_put_request_channel(&sink, slice_text(b->config->redis_key),
-                                    bridge_nsp(&b->namespaces[i]));
-        if (slice_equal(channel, msgpack_sink_slice(&sink, 0))) {
-            inbound_request(b, &b->namespaces[i], payload);
-            return;
+        *n = &b->namespaces[i];
+        adapter_put_request_channel(&sink, key, bridge_nsp(*n));
+        if (slice_equal(channel, msgpack_sink_slice(&sink, 0)))
+            return CHANNEL_REQUEST;
+        for (uint32_t own = 0; own < 2; own++) {
+            sink = msgpack_sink_of(text, sizeof text);
+            adapter_put_response_channel(&sink, key, bridge_nsp(*n),
+                                         own == 0 ? (struct slice){ NULL, 0 } : bridge_uid(b));
+            if (slice_equal(channel, msgpack_sink_slice(&sink, 0)))
+                return CHANNEL_RESPONSE;
         }
+    }
+    return CHANNEL_OTHER;
+}
+
+static void on_message(struct bridge *b, struct slice channel, struct slice payload)
+{
+    const struct bridge_namespace *n;
+
+    switch (channel_kind(b, channel, &n)) {
+    case CHANNEL_REQUEST: inbound_request(b, n, payload); break;
+    case CHANNEL_RESPONSE: ask_answered(b, payload); break;
+    case CHANNEL_OTHER: break;
     }
 }
 
@@ -234,7 +268,7 @@ static bool on_subscriber_reply(void *context, struct redisReply *reply)
                      reply_text(reply->element[3]));
     } else if (slice_is(kind, "message") && reply->elements == 3) {
         count_add(b->row, COUNT_REDIS_RECEIVED, 1);
-        on_request(b, reply_text(reply->element[1]), reply_text(reply->element[2]));
+        on_message(b, reply_text(reply->element[1]), reply_text(reply->element[2]));
     } else if (slice_is(kind, "psubscribe") || slice_is(kind, "subscribe")) {
         b->n_confirmed++;
     }
@@ -244,10 +278,16 @@ static bool on_subscriber_reply(void *context, struct redisReply *reply)
 static bool on_publisher_reply(void *context, struct redisReply *reply)
 {
     struct bridge *b = context;
+    const struct bridge_namespace *n;
 
     if (reply->type == REDIS_REPLY_ERROR)
         log_error("redis_error", "link=%s error=%s", b->out.name, reply->str);
-    return true;
+    /* the only answer that is a list: of PUBSUB NUMSUB */
+    if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 &&
+        reply->element[1]->type == REDIS_REPLY_INTEGER &&
+        channel_kind(b, reply_text(reply->element[0]), &n) == CHANNEL_REQUEST)
+        ask_counted(b, n, (uint64_t)reply->element[1]->integer);
+    return b->n_pending == 0;
 }
 
 /* --- the ring --- */
@@ -328,15 +368,24 @@ static void on_record(struct bridge *b, const struct record_view *view)
             query_ack(b, view);
         break;
     case RECORD_GONE: query_gone(b, header->detail); break;
+    case RECORD_SERVER_EMIT:
+        if (for_us)
+            ask_server_emit(b, view);
+        break;
     case RECORD_JOIN:
     case RECORD_LEAVE:
     case RECORD_DISCONNECT:
     case RECORD_FETCH:
-    case RECORD_SERVER_EMIT:
     case RECORD_NAMESPACE: /* it has woken us, which was all (follow_namespaces) */
     case RECORD_VOID:
     case RECORD_KINDS: break;
     }
+}
+
+/* Is it for us to ask the cluster? */
+static bool is_question(const struct record_header *header)
+{
+    return header->kind == RECORD_SERVER_EMIT && (header->targets >> PEAL_SLOT_BRIDGE & 1) != 0;
 }
 
 /* Takes in what is there, up to a budget; whether something is left shows when it parks. */
@@ -361,6 +410,9 @@ static void walk(struct bridge *b)
             shm_store_u64(&b->slot->cursor, b->at);
             continue;
         }
+        if (is_question((const struct record_header *)(const void *)b->record.bytes) &&
+            ask_must_wait(b))
+            return; /* and what is behind it waits, too: one order */
         b->at += (n_bytes + RING_UNIT_BYTES - 1) / RING_UNIT_BYTES;
         shm_store_release_u64(&b->slot->cursor, b->at); /* before it is published: at most once */
         if (record_view(&view, (const uint8_t *)b->record.bytes, n_bytes))
@@ -416,7 +468,7 @@ static bool open_bridge(struct bridge *b, const struct child *child)
     b->now_ms = clock_ms();
     link_init(&b->in, &b->config->redis, "subscriber");
     link_init(&b->out, &b->config->redis, "publisher");
-    if (bridge_room(&b->record, 65536) == NULL)
+    if (bridge_room(&b->record, 65536) == NULL || !ask_open(b))
         return false;
     make_uid(b);
     follow_namespaces(b);
@@ -443,13 +495,18 @@ static void turn(struct bridge *b, int signal_fd)
         [P_IN] = { b->in.fd,
                    (short)(b->n_pending > 0 ? link_events(&b->in) & ~POLLIN : link_events(&b->in)),
                    0 },
-        [P_OUT] = { b->out.fd, link_events(&b->out), 0 },
+        [P_OUT] = { b->out.fd,
+                    (short)(b->n_pending > 0 ? link_events(&b->out) & ~POLLIN
+                                             : link_events(&b->out)),
+                    0 },
     };
     uint32_t wait = link_wait_ms(&b->in, b->now_ms);
     uint32_t wait_out = link_wait_ms(&b->out, b->now_ms);
     uint64_t rung;
 
     wait = wait < wait_out ? wait : wait_out;
+    if (wait > ask_rest_ms(b))
+        wait = ask_rest_ms(b);
     if (b->n_pending > 0 && wait > FULL_RETRY_MS)
         wait = FULL_RETRY_MS;
     if (wait > 0 && !ring_park(&b->ring, b->at))
@@ -474,16 +531,20 @@ static void turn(struct bridge *b, int signal_fd)
                            on_subscriber_reply, b))
             on_subscriber_up(b);
     }
-    (void)link_on_events(&b->out, fds[P_OUT].revents, true, b->now_ms, on_publisher_reply, b);
+    if (b->n_pending == 0)
+        link_replies(&b->out, b->now_ms, on_publisher_reply, b);
+    (void)link_on_events(&b->out, fds[P_OUT].revents, b->n_pending == 0, b->now_ms,
+                         on_publisher_reply, b);
     ring_bells(&b->ring);
     follow_namespaces(b);
     walk(b);
     query_expire(b);
+    ask_expire(b);
     ring_bells(&b->ring);
     link_flush(&b->in, b->now_ms);
     link_flush(&b->out, b->now_ms);
-    shm_store_u64(&b->slot->redis_up, b->in.state == LINK_UP && b->out.state == LINK_UP &&
-                                          b->n_confirmed >= b->n_subscriptions);
+    b->ready = b->in.state == LINK_UP && (b->ready || b->n_confirmed >= b->n_subscriptions);
+    shm_store_u64(&b->slot->redis_up, b->ready && b->out.state == LINK_UP);
 }
 
 int bridge_main(const struct child *child)
@@ -512,6 +573,7 @@ int bridge_main(const struct child *child)
     }
     for (uint32_t i = 0; i < BRIDGE_QUERIES_MAX; i++)
         free(b->queries[i].answer);
+    ask_close(b);
     free(b->payload.bytes);
     free(b->message.bytes);
     free(b->scratch.bytes);

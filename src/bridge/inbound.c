@@ -124,20 +124,21 @@ static void append_event(struct bridge *b, struct record_spec *spec,
     bridge_append(b, spec);
 }
 
-static void undecodable(struct bridge *b, enum adapter_result why)
+void bridge_undecodable(struct bridge *b, enum adapter_result why)
 {
     count_add(
         b->row,
         why == ADAPTER_TOO_BIG ? COUNT_REDIS_DROPPED_TOO_BIG : COUNT_REDIS_DROPPED_UNDECODABLE, 1);
 }
 
-/* Memory for what decoding makes of a payload; false: there is none. */
-static bool decode_sink(struct bridge *b, struct slice payload, struct msgpack_sink *sink)
+bool bridge_decode_sink(struct bridge *b, struct slice payload, struct msgpack_sink *sink)
 {
-    char *bytes = bridge_room(&b->scratch, 24 * (uint64_t)payload.n_bytes + 65536);
+    char *bytes = payload.n_bytes > ring_record_bytes_max(&b->ring) * 2ull
+                      ? NULL
+                      : bridge_room(&b->scratch, 24 * (uint64_t)payload.n_bytes + 65536);
 
     if (bytes == NULL) {
-        undecodable(b, ADAPTER_TOO_BIG);
+        bridge_undecodable(b, ADAPTER_TOO_BIG);
         return false;
     }
     *sink = msgpack_sink_of(bytes, b->scratch.n_max);
@@ -156,21 +157,18 @@ void inbound_broadcast(struct bridge *b, const struct bridge_namespace *n, struc
 
     if (!adapter_channel_room(channel, slice_text(b->config->redis_key), spec.nsp, &room))
         return; /* of another namespace, whose name begins like this one */
-    if (payload.n_bytes > ring_record_bytes_max(&b->ring) * 2ull ||
-        !decode_sink(b, payload, &sink)) {
-        undecodable(b, ADAPTER_TOO_BIG);
+    if (!bridge_decode_sink(b, payload, &sink))
         return;
-    }
     result = adapter_open_broadcast(payload, &sink, &broadcast);
     if (result != ADAPTER_OK) {
-        undecodable(b, result);
+        bridge_undecodable(b, result);
         return;
     }
     if (slice_equal(broadcast.uid, bridge_uid(b)) || !slice_equal(broadcast.nsp, spec.nsp))
         return; /* our own, or not for this namespace */
     result = adapter_take_event(&broadcast, &sink, &event);
     if (result != ADAPTER_OK) {
-        undecodable(b, result);
+        bridge_undecodable(b, result);
         return;
     }
     if (!put_selector(&spec, &broadcast.opts))
@@ -271,24 +269,58 @@ static void broadcast_with_ack(struct bridge *b, const struct bridge_namespace *
     append_event(b, &spec, &r->data, (double)q->id);
 }
 
-/* 6: no application of ours listens, so who waits for an answer gets one at once: null. Events of Peal's own (peal:) are for Node servers alone. */
+/* Is there an application in that namespace that takes events of Peal's own? */
+static bool is_forwarded(const struct bridge *b, struct slice nsp)
+{
+    const struct config_namespace *section = config_namespace_find(b->config, nsp);
+
+    return section != NULL && section->app == APP_FORWARD;
+}
+
+/* 6: for the applications of all workers. The first that answers answers for this host; where nobody listens, whoever waits gets null at once. Events of
+ * Peal's own (peal:) are for Node servers alone, but for peal:data, and never answered. */
 static void server_emit(struct bridge *b, const struct bridge_namespace *n,
                         const struct adapter_request *r)
 {
+    static const char own_prefix[] = "peal:";
+    static struct record_part parts[1 + SIO_ATTACHMENTS_MAX];
+    struct record_spec spec = { .nsp = bridge_nsp(n), .parts = parts, .n_parts = 1 };
     struct json_iter it = json_iter_open(r->data.json);
-    char done[256];
-    struct msgpack_sink sink = msgpack_sink_of(done, sizeof done);
-    struct slice key, name;
+    struct bridge_query *q = NULL;
+    char name[sizeof "peal:data"] = "";
+    struct slice key, first;
     enum json_kind kind;
+    uint64_t workers;
+    bool is_own;
 
-    if (r->request_id.bytes == NULL || slice_equal(r->uid, bridge_uid(b)))
+    if (slice_equal(r->uid, bridge_uid(b)))
         return;
-    if (json_iter_next(&it, &key, &name, &kind) && kind == JSON_STRING && name.n_bytes >= 6 &&
-        memcmp(name.bytes, "\"peal:", 6) == 0)
+    if (json_iter_next(&it, &key, &first, &kind) && kind == JSON_STRING)
+        (void)json_unescape(first, name, sizeof name);
+    is_own = memcmp(name, own_prefix, sizeof own_prefix - 1) == 0;
+    if (is_own && (memcmp(name, "peal:data", sizeof name) != 0 || !is_forwarded(b, spec.nsp)))
         return;
-    adapter_put_emit_answer(&sink, r->request_id, slice_text("null"));
-    if (!sink.too_big)
-        (void)bridge_respond(b, bridge_nsp(n), msgpack_sink_slice(&sink, 0));
+    if (r->request_id.bytes != NULL && !is_own) {
+        q = query_open(b, n, ADAPTER_SERVER_EMIT, r->request_id,
+                       b->config->redis_request_timeout_ms);
+        if (q == NULL)
+            return;
+    }
+    (void)live_workers(b, &workers);
+    if (workers == 0 || r->data.n_attachments > SIO_ATTACHMENTS_MAX)
+        return; /* its question is answered at the end of this turn */
+    parts[0] = (struct record_part){ .payload = r->data.json };
+    for (uint32_t i = 0; i < r->data.n_attachments; i++)
+        parts[1 + i] = (struct record_part){ .payload = r->data.attachments[i] };
+    spec.n_parts = 1 + r->data.n_attachments;
+    spec.header.kind = RECORD_SERVER_EMIT;
+    spec.header.targets = workers;
+    if (q != NULL) {
+        q->waiting = workers;
+        spec.header.id = q->id;
+        spec.header.flags = RECORD_WANTS_ACK;
+    }
+    bridge_append(b, &spec);
 }
 
 void inbound_request(struct bridge *b, const struct bridge_namespace *n, struct slice payload)
@@ -297,14 +329,11 @@ void inbound_request(struct bridge *b, const struct bridge_namespace *n, struct 
     struct msgpack_sink sink;
     enum adapter_result result;
 
-    if (payload.n_bytes > ring_record_bytes_max(&b->ring) * 2ull ||
-        !decode_sink(b, payload, &sink)) {
-        undecodable(b, ADAPTER_TOO_BIG);
+    if (!bridge_decode_sink(b, payload, &sink))
         return;
-    }
     result = adapter_read_request(payload, &sink, &r);
     if (result != ADAPTER_OK) {
-        undecodable(b, result);
+        bridge_undecodable(b, result);
         return;
     }
     switch (r.type) {

@@ -1,7 +1,8 @@
 /* query.c: questions of peers that this host's workers are answering.
  *
  * A question ends when every worker that was asked has answered or is gone, or shortly before the asker gives up: it is then answered with what came. A
- * broadcast with acknowledgement lives until its timeout, since acknowledgements may come until then. */
+ * broadcast with acknowledgement lives until its timeout, since acknowledgements may come until then. A server-side emit is answered by the first worker
+ * whose application answers, at once if there is none that would, and not at all if it does not (as Node does). */
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -32,7 +33,9 @@ struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace 
                                 .type = (uint8_t)type,
                                 .n_nsp = n->name.n_bytes };
     memcpy(q->nsp, n->name.name, n->name.n_bytes);
-    q->until_ms = b->now_ms + (type == ADAPTER_BROADCAST ? timeout_ms : timeout_ms / 10 * 8);
+    q->until_ms = b->now_ms + (type == ADAPTER_BROADCAST || type == ADAPTER_SERVER_EMIT
+                                   ? timeout_ms
+                                   : timeout_ms / 10 * 8);
     memcpy(q->request_id, request_id.bytes, request_id.n_bytes);
     q->n_request_id = request_id.n_bytes;
     return q;
@@ -71,6 +74,27 @@ static struct slice nsp_of(const struct bridge_query *q)
     return slice_of(q->nsp, q->n_nsp);
 }
 
+/* The first element of an array, with the attachments of all of them (placeholders name them by number). */
+static bool first_value(const struct record_view *view, struct msgpack_text *value)
+{
+    struct json_iter it;
+    struct slice array, key;
+    enum json_kind kind;
+    uint8_t opcode;
+
+    array = record_part(view, 0, &opcode);
+    if (!json_valid(array, &kind) || kind != JSON_ARRAY)
+        return false;
+    it = json_iter_open(array);
+    value->n_attachments = 0;
+    if (!json_iter_next(&it, &key, &value->json, &kind))
+        value->json = (struct slice){ NULL, 0 };
+    for (uint32_t i = 1;
+         i < view->header->n_parts && value->n_attachments < MSGPACK_ATTACHMENTS_MAX; i++)
+        value->attachments[value->n_attachments++] = record_part(view, i, &opcode);
+    return true;
+}
+
 static void answer_list(struct bridge *b, struct bridge_query *q)
 {
     struct adapter_answer list;
@@ -101,15 +125,55 @@ static void answer_count(struct bridge *b, struct bridge_query *q)
         (void)bridge_respond(b, nsp_of(q), msgpack_sink_slice(&sink, 0));
 }
 
+/* What an application of ours answered, or null: the first value of `view`'s array. */
+static void answer_emit(struct bridge *b, struct bridge_query *q, const struct record_view *view)
+{
+    static struct msgpack_text value;
+    struct slice id = slice_of(q->request_id, q->n_request_id);
+    uint64_t n_bytes = view == NULL ? 0 : view->header->n_bytes;
+    struct msgpack_sink sink, scratch;
+    enum adapter_result result = ADAPTER_OK;
+
+    if (bridge_room(&b->payload, 4 * n_bytes + 4096) == NULL ||
+        bridge_room(&b->scratch, 7 * n_bytes + 4096) == NULL)
+        return; /* the asker runs into its timeout */
+    value.json = slice_text("null");
+    value.n_attachments = 0;
+    if (view != NULL && !first_value(view, &value))
+        return;
+    sink = msgpack_sink_of(b->payload.bytes, b->payload.n_max);
+    scratch = msgpack_sink_of(b->scratch.bytes, b->scratch.n_max);
+    if (value.n_attachments > 0)
+        result = adapter_put_emit_answer_binary(&sink, &scratch, id, &value);
+    else
+        adapter_put_emit_answer(&sink, id, value.json);
+    if (result == ADAPTER_OK && !sink.too_big)
+        (void)bridge_respond(b, nsp_of(q), msgpack_sink_slice(&sink, 0));
+}
+
 /* Everybody who was asked has answered, or it is time. */
 static void complete(struct bridge *b, struct bridge_query *q)
 {
-    if (q->type != ADAPTER_BROADCAST)
-        answer_list(b, q);
-    else if (!q->counted)
-        answer_count(b, q);
-    if (q->type != ADAPTER_BROADCAST)
-        end(q);
+    switch ((enum adapter_type)q->type) {
+    case ADAPTER_BROADCAST:
+        if (!q->counted)
+            answer_count(b, q);
+        return;
+    case ADAPTER_SERVER_EMIT:
+        if (q->waiting == 0)
+            answer_emit(b, q, NULL); /* nobody listens */
+        break;
+    case ADAPTER_SOCKETS:
+    case ADAPTER_ALL_ROOMS:
+    case ADAPTER_FETCH: answer_list(b, q); break;
+    case ADAPTER_JOIN:
+    case ADAPTER_LEAVE:
+    case ADAPTER_DISCONNECT:
+    case ADAPTER_CLIENT_COUNT:
+    case ADAPTER_CLIENT_ACK:
+    case ADAPTER_TYPES: break;
+    }
+    end(q);
 }
 
 static void add_list(struct bridge *b, struct bridge_query *q, struct slice more)
@@ -141,6 +205,18 @@ void query_reply(struct bridge *b, const struct record_view *view)
 
     if (q == NULL || header->slot >= PEAL_SLOTS || (q->waiting >> header->slot & 1) == 0)
         return; /* too late, or nobody asked it */
+    if (q->type == ADAPTER_SERVER_EMIT) {
+        q->waiting &= ~(1ull << header->slot);
+        if (header->n_parts > 0) {
+            answer_emit(b, q, view);
+            end(q);
+        } else if (q->waiting == 0) {
+            complete(b, q);
+        }
+        return;
+    }
+    if (header->n_parts == 0)
+        return;
     payload = record_part(view, 0, &opcode);
     if (q->type == ADAPTER_BROADCAST) {
         q->n_clients += (uint32_t)json_number(payload);
@@ -168,32 +244,18 @@ void query_gone(struct bridge *b, uint32_t slot)
     }
 }
 
-/* The first argument of a client's acknowledgement, with the attachments of all of them (placeholders name them by number). */
+/* The first argument of a client's acknowledgement. */
 void query_ack(struct bridge *b, const struct record_view *view)
 {
     static struct msgpack_text value;
     struct bridge_query *q = find(b, view->header->id);
     uint64_t n_bytes = view->header->n_bytes;
     struct msgpack_sink sink, scratch;
-    struct json_iter it;
-    struct slice array, key;
-    enum json_kind kind;
-    uint8_t opcode;
 
-    if (q == NULL || q->type != ADAPTER_BROADCAST)
-        return;
-    array = record_part(view, 0, &opcode);
-    if (!json_valid(array, &kind) || kind != JSON_ARRAY ||
+    if (q == NULL || q->type != ADAPTER_BROADCAST || !first_value(view, &value) ||
         bridge_room(&b->payload, 4 * n_bytes + 4096) == NULL ||
         bridge_room(&b->scratch, 7 * n_bytes + 4096) == NULL)
         return;
-    it = json_iter_open(array);
-    value.n_attachments = 0;
-    if (!json_iter_next(&it, &key, &value.json, &kind))
-        value.json = (struct slice){ NULL, 0 };
-    for (uint32_t i = 1; i < view->header->n_parts && value.n_attachments < MSGPACK_ATTACHMENTS_MAX;
-         i++)
-        value.attachments[value.n_attachments++] = record_part(view, i, &opcode);
     sink = msgpack_sink_of(b->payload.bytes, b->payload.n_max);
     scratch = msgpack_sink_of(b->scratch.bytes, b->scratch.n_max);
     if (adapter_put_client_ack(&sink, &scratch, slice_of(q->request_id, q->n_request_id), &value) ==
@@ -210,9 +272,12 @@ void query_expire(struct bridge *b)
             continue;
         if (q->type == ADAPTER_BROADCAST && q->waiting == 0 && !q->counted)
             complete(b, q);
-        if (b->now_ms < q->until_ms)
+        else if (q->type == ADAPTER_SERVER_EMIT && q->waiting == 0)
+            complete(b, q);
+        if (q->id == 0 || b->now_ms < q->until_ms)
             continue;
         complete(b, q);
-        end(q);
+        if (q->id != 0)
+            end(q);
     }
 }

@@ -1,7 +1,9 @@
-/* state.h: what the files of the bridge share. bridge.c is the loop; outbound.c ring -> Redis; inbound.c Redis -> ring; query.c questions of peers. */
+/* state.h: what the files of the bridge share. bridge.c is the loop; outbound.c ring -> Redis; inbound.c Redis -> ring; query.c questions of peers; ask.c
+ * questions of our own. */
 #ifndef PEAL_BRIDGE_STATE_H
 #define PEAL_BRIDGE_STATE_H
 
+#include "base/wheel.h"
 #include "bridge/link.h"
 #include "net/child.h"
 #include "proto/adapter.h"
@@ -11,6 +13,8 @@
 #include "shm/ring.h"
 
 #define BRIDGE_QUERIES_MAX 256
+#define BRIDGE_ASKS_MAX    65536 /* questions of our own under way, of all workers */
+#define ASK_UNCOUNTED      UINT32_MAX
 
 /* A namespace that this host has subscribed to. */
 struct bridge_namespace {
@@ -37,6 +41,29 @@ struct bridge_query {
     uint32_t n_answer;
 };
 
+/* A worker's question that the other servers are answering. */
+struct bridge_ask {
+    struct wheel_node deadline;
+    uint64_t request; /* of the worker, in the ring; 0: free */
+    uint32_t salt;
+    uint32_t nsp; /* index in the host's table */
+    uint32_t n_answers;
+    uint32_t n_expected; /* ASK_UNCOUNTED: Redis has not told yet */
+    uint32_t next;       /* index + 1: of those that wait for their count; of the free ones */
+    uint32_t prev;
+    uint8_t slot; /* the worker */
+};
+
+struct bridge_asks {
+    struct bridge_ask *items; /* [BRIDGE_ASKS_MAX] */
+    struct wheel wheel;
+    uint32_t n;
+    uint32_t fresh; /* places that have been used */
+    uint32_t free;  /* index + 1 */
+    uint32_t first_uncounted;
+    uint32_t last_uncounted;
+};
+
 /* Memory that grows to what was needed once, for building messages. */
 struct bridge_buffer {
     char *bytes;
@@ -59,6 +86,9 @@ struct bridge {
         [ADAPTER_UID_CHARS]; /* of this host in the cluster. Node has one for each namespace, but nothing looks at two together */
     uint32_t n_confirmed;    /* subscriptions confirmed on the present connection */
     uint32_t n_subscriptions;
+    uint64_t subscribed_at_ms; /* when the last of them was asked for */
+    bool ready;                /* all have been confirmed once on the present connection */
+    struct bridge_asks asks;
     struct bridge_query queries[BRIDGE_QUERIES_MAX];
     struct bridge_buffer payload, scratch, record, pending, message;
     uint32_t
@@ -82,6 +112,10 @@ bool bridge_respond(struct bridge *b, struct slice nsp, struct slice payload);
 void bridge_append(struct bridge *b, struct record_spec *spec);
 void bridge_retry(struct bridge *b);
 
+/* Memory for what decoding makes of a payload. False: the payload is larger than any record, or there is no memory; counted. */
+MUST_USE bool bridge_decode_sink(struct bridge *b, struct slice payload, struct msgpack_sink *sink);
+void bridge_undecodable(struct bridge *b, enum adapter_result why);
+
 /* outbound.c: one record of the ring; copied, so that it cannot change under us. */
 void outbound_record(struct bridge *b, const struct record_view *view);
 
@@ -98,5 +132,18 @@ void query_reply(struct bridge *b, const struct record_view *view);
 void query_ack(struct bridge *b, const struct record_view *view);
 void query_gone(struct bridge *b, uint32_t slot);
 void query_expire(struct bridge *b);
+
+/* ask.c */
+MUST_USE bool ask_open(struct bridge *b);
+void ask_close(struct bridge *b);
+/* A RECORD_SERVER_EMIT for the cluster. Not while it must wait: for room in the ring, or for subscriptions that are about to be confirmed. */
+bool ask_must_wait(const struct bridge *b);
+void ask_server_emit(struct bridge *b, const struct record_view *view);
+/* Redis has told how many servers have that namespace; a payload of a response channel. At most one record is appended. */
+void ask_counted(struct bridge *b, const struct bridge_namespace *n, uint64_t n_servers);
+void ask_answered(struct bridge *b, struct slice payload);
+/* Once a turn: those end whose time is up, or whose answers may have been missed. */
+void ask_expire(struct bridge *b);
+uint32_t ask_rest_ms(const struct bridge *b); /* WHEEL_NONE: nothing waits */
 
 #endif

@@ -150,7 +150,34 @@ void adapter_put_disconnect(struct msgpack_sink *sink, struct slice uid,
 void adapter_put_server_emit(struct msgpack_sink *sink, struct slice uid, struct slice request_id,
                              struct slice data);
 
+/* The same as MessagePack, which takes attachments; `scratch` as for msgpack_put_json. */
+MUST_USE enum adapter_result adapter_put_server_emit_binary(struct msgpack_sink *sink,
+                                                            struct msgpack_sink *scratch,
+                                                            struct slice uid,
+                                                            struct slice request_id,
+                                                            const struct msgpack_text *data);
+
 /* ---- Answers ---- */
+
+/* An answer to a request of ours, as far as it can be read without knowing the request. */
+struct adapter_reply {
+    struct slice request_id;
+    enum adapter_type type; /* 6, 8, 9; ADAPTER_TYPES: none, as answers to 0 to 5 have */
+
+    /* 0 and 5: sockets, 1: rooms; the elements of the array with their commas, without its
+     * brackets. bytes == NULL: there is no such array. */
+    struct slice list;
+    double client_count; /* 8 */
+
+    /* 6: data, 9: packet (json.bytes == NULL: none). From a JSON payload it is the text as it
+     * stands there. */
+    struct msgpack_text value;
+};
+
+/* Decodes an answer, as JSON (first byte `{`) or MessagePack. ADAPTER_BAD: it is none, or names no
+ * request. Sink: as for adapter_read_request. */
+MUST_USE enum adapter_result adapter_read_reply(struct slice payload, struct msgpack_sink *sink,
+                                                struct adapter_reply *out);
 
 /* An answer that is a list: to 0 and 5 `sockets`, to 1 `rooms`. Begin, add, end. An entry that does
  * not fit into the sink as a whole is not added: the answer stays valid JSON. */
@@ -183,6 +210,12 @@ void adapter_put_done(struct msgpack_sink *sink, struct slice request_id);
 
 /* To 6. `data` is valid JSON, or left out with bytes == NULL. Always goes to the common channel. */
 void adapter_put_emit_answer(struct msgpack_sink *sink, struct slice request_id, struct slice data);
+
+/* The same as MessagePack, which takes attachments. */
+MUST_USE enum adapter_result adapter_put_emit_answer_binary(struct msgpack_sink *sink,
+                                                            struct msgpack_sink *scratch,
+                                                            struct slice request_id,
+                                                            const struct msgpack_text *data);
 
 /* To 7: at once, even if there are none. */
 void adapter_put_client_count(struct msgpack_sink *sink, struct slice request_id,

@@ -287,24 +287,40 @@ void adapter_put_client_count(struct msgpack_sink *sink, struct slice request_id
     msgpack_put_text(sink, "}");
 }
 
-MUST_USE enum adapter_result adapter_put_client_ack(struct msgpack_sink *sink,
-                                                    struct msgpack_sink *scratch,
-                                                    struct slice request_id,
-                                                    const struct msgpack_text *value)
+/* {type, requestId} and, if there is one, a value under `name`. */
+static enum adapter_result put_value(struct msgpack_sink *sink, struct msgpack_sink *scratch,
+                                     enum adapter_type type, struct slice request_id,
+                                     const char *name, const struct msgpack_text *value)
 {
     bool has_value = value != NULL && value->json.bytes != NULL;
     enum adapter_result result = ADAPTER_OK;
 
     msgpack_put_map(sink, has_value ? 3 : 2);
     put_key(sink, "type");
-    msgpack_put_number(sink, ADAPTER_CLIENT_ACK);
+    msgpack_put_number(sink, type);
     put_key(sink, "requestId");
     msgpack_put_string(sink, request_id);
     if (has_value) {
-        put_key(sink, "packet");
+        put_key(sink, name);
         result = put_text(sink, scratch, value);
     }
     return result == ADAPTER_OK && sink->too_big ? ADAPTER_TOO_BIG : result;
+}
+
+MUST_USE enum adapter_result adapter_put_client_ack(struct msgpack_sink *sink,
+                                                    struct msgpack_sink *scratch,
+                                                    struct slice request_id,
+                                                    const struct msgpack_text *value)
+{
+    return put_value(sink, scratch, ADAPTER_CLIENT_ACK, request_id, "packet", value);
+}
+
+MUST_USE enum adapter_result adapter_put_emit_answer_binary(struct msgpack_sink *sink,
+                                                            struct msgpack_sink *scratch,
+                                                            struct slice request_id,
+                                                            const struct msgpack_text *data)
+{
+    return put_value(sink, scratch, ADAPTER_SERVER_EMIT, request_id, "data", data);
 }
 
 /* ---- requests ---- */
@@ -362,4 +378,26 @@ void adapter_put_server_emit(struct msgpack_sink *sink, struct slice uid, struct
     msgpack_put_text(sink, ",\"data\":");
     msgpack_put_bytes(sink, data);
     msgpack_put_text(sink, "}");
+}
+
+MUST_USE enum adapter_result adapter_put_server_emit_binary(struct msgpack_sink *sink,
+                                                            struct msgpack_sink *scratch,
+                                                            struct slice uid,
+                                                            struct slice request_id,
+                                                            const struct msgpack_text *data)
+{
+    enum adapter_result result;
+
+    msgpack_put_map(sink, request_id.bytes != NULL ? 4 : 3);
+    put_key(sink, "uid");
+    msgpack_put_string(sink, uid);
+    if (request_id.bytes != NULL) {
+        put_key(sink, "requestId");
+        msgpack_put_string(sink, request_id);
+    }
+    put_key(sink, "type");
+    msgpack_put_number(sink, ADAPTER_SERVER_EMIT);
+    put_key(sink, "data");
+    result = put_text(sink, scratch, data);
+    return result == ADAPTER_OK && sink->too_big ? ADAPTER_TOO_BIG : result;
 }

@@ -308,30 +308,88 @@ static bool take_request(struct slice json, struct msgpack_sink *sink, struct ad
     return take_body(fields, sink, out);
 }
 
+/* The JSON object that a payload is, in either form, and its attachments. */
+static enum adapter_result take_object(struct slice payload, struct msgpack_sink *sink,
+                                       struct msgpack_text *whole)
+{
+    enum json_kind kind;
+    enum msgpack_result result;
+
+    *whole = (struct msgpack_text){ .json = payload };
+    if (payload.n_bytes == 0)
+        return ADAPTER_BAD;
+    if (payload.bytes[0] == '{')
+        return json_valid(payload, &kind) ? ADAPTER_OK : ADAPTER_BAD;
+    result = msgpack_to_json(&payload, sink, whole);
+    if (result != MSGPACK_OK)
+        return result == MSGPACK_BAD ? ADAPTER_BAD : ADAPTER_TOO_BIG;
+    return payload.n_bytes == 0 && whole->json.bytes[0] == '{' ? ADAPTER_OK : ADAPTER_BAD;
+}
+
+static void take_attachments(const struct msgpack_text *whole, struct msgpack_text *out)
+{
+    out->n_attachments = whole->n_attachments;
+    memcpy(out->attachments, whole->attachments,
+           whole->n_attachments * sizeof whole->attachments[0]);
+}
+
 MUST_USE enum adapter_result adapter_read_request(struct slice payload, struct msgpack_sink *sink,
                                                   struct adapter_request *out)
 {
-    struct msgpack_text whole = { .json = payload };
-    enum json_kind kind;
+    struct msgpack_text whole;
+    enum adapter_result result = take_object(payload, sink, &whole);
 
     *out = (struct adapter_request){ .client_count = 0, .id = -1, .opts.flags.compress = true };
-    if (payload.n_bytes == 0)
-        return ADAPTER_BAD;
-    if (payload.bytes[0] == '{') {
-        if (!json_valid(payload, &kind))
-            return ADAPTER_BAD;
-    } else {
-        enum msgpack_result result = msgpack_to_json(&payload, sink, &whole);
-
-        if (result != MSGPACK_OK)
-            return result == MSGPACK_BAD ? ADAPTER_BAD : ADAPTER_TOO_BIG;
-        if (payload.n_bytes != 0 || whole.json.bytes[0] != '{')
-            return ADAPTER_BAD;
-    }
+    if (result != ADAPTER_OK)
+        return result;
     if (!take_request(whole.json, sink, out))
         return ADAPTER_BAD;
-    out->data.n_attachments = whole.n_attachments;
-    memcpy(out->data.attachments, whole.attachments,
-           whole.n_attachments * sizeof whole.attachments[0]);
+    take_attachments(&whole, &out->data);
+    return sink->too_big ? ADAPTER_TOO_BIG : ADAPTER_OK;
+}
+
+/* What is between the brackets; never without address, which would mean that there is no list. */
+static struct slice take_list(const struct field *f)
+{
+    if (is_absent(f) || f->kind != JSON_ARRAY)
+        return (struct slice){ NULL, 0 };
+    if (count_items(f->value) == 0)
+        return slice_text("");
+    return slice_of(f->value.bytes + 1, f->value.n_bytes - 2);
+}
+
+MUST_USE enum adapter_result adapter_read_reply(struct slice payload, struct msgpack_sink *sink,
+                                                struct adapter_reply *out)
+{
+    enum { R_TYPE, R_REQUEST_ID, R_SOCKETS, R_ROOMS, R_DATA, R_PACKET, R_COUNT, N_REPLY };
+    static const char *const names[N_REPLY] = { "type", "requestId", "sockets",    "rooms",
+                                                "data", "packet",    "clientCount" };
+    struct field fields[N_REPLY];
+    struct msgpack_text whole;
+    enum adapter_result result = take_object(payload, sink, &whole);
+    double type;
+
+    *out = (struct adapter_reply){ .type = ADAPTER_TYPES };
+    if (result != ADAPTER_OK)
+        return result;
+    collect(whole.json, names, fields, N_REPLY);
+    out->request_id = take_string(&fields[R_REQUEST_ID], sink);
+    if (out->request_id.bytes == NULL)
+        return ADAPTER_BAD;
+    type = !is_absent(&fields[R_TYPE]) && fields[R_TYPE].kind == JSON_NUMBER
+               ? json_number(fields[R_TYPE].value)
+               : -1;
+    if (type == ADAPTER_SERVER_EMIT || type == ADAPTER_CLIENT_COUNT || type == ADAPTER_CLIENT_ACK)
+        out->type = (enum adapter_type)(int)type;
+    out->list = take_list(&fields[is_absent(&fields[R_SOCKETS]) ? R_ROOMS : R_SOCKETS]);
+    out->value.json = fields[out->type == ADAPTER_CLIENT_ACK ? R_PACKET : R_DATA].value;
+    take_attachments(&whole, &out->value);
+    if (out->type == ADAPTER_CLIENT_COUNT) {
+        if (is_absent(&fields[R_COUNT]) || fields[R_COUNT].kind != JSON_NUMBER)
+            return ADAPTER_BAD;
+        out->client_count = json_number(fields[R_COUNT].value);
+        if (!(out->client_count >= 0) || !isfinite(out->client_count))
+            return ADAPTER_BAD;
+    }
     return sink->too_big ? ADAPTER_TOO_BIG : ADAPTER_OK;
 }

@@ -461,7 +461,7 @@ test('the bounds hold: timers, data, posts, requests', async (t) => {
 // ---- Loading ----
 
 const BAD = [
-  ['bad_version', /bad_version\.so: was built for version 1 of peal\/app\.h, this server has version 2/],
+  ['bad_version', /bad_version\.so: was built for version 1 of peal\/app\.h, this server has version 3/],
   ['bad_symbol', /bad_symbol\.so: exports no `peal_module`/],
   ['bad_name', /bad_name\.so: its name has to be of 1 to 63 visible ASCII characters/],
   ['bad_undefined', /bad_undefined\.so: cannot be loaded: .*undefined symbol: peal_does_not_exist/],

@@ -134,7 +134,7 @@ static void ask_others(struct peal_host *host, void *context)
         (void)peal_timer_after(host, RETRY_MS, ask_others, NULL);
 }
 
-static void on_server_event(struct peal_host *host, struct peal_text nsp, uint32_t from,
+static bool on_server_event(struct peal_host *host, struct peal_text nsp, uint32_t from,
                             const struct peal_event *event)
 {
     static char text[65536];
@@ -142,6 +142,8 @@ static void on_server_event(struct peal_host *host, struct peal_text nsp, uint32
     struct peal_value message;
 
     (void)nsp;
+    if (from == PEAL_FROM_CLUSTER)
+        return false; /* each host keeps its own messages */
     if (peal_is(event->name, "said") && is_live && peal_element(event->message.json, 1, &message)) {
         keep(message);
     } else if (peal_is(event->name, "messages?") && from == peal_worker(host)) {
@@ -151,6 +153,7 @@ static void on_server_event(struct peal_host *host, struct peal_text nsp, uint32
         put_kept(&out, NULL, KEPT / 4);
         (void)peal_reply(host, event->ack, peal_written(&out));
     }
+    return true;
 }
 
 static bool on_start(struct peal_host *host)

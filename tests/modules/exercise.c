@@ -297,20 +297,117 @@ static enum peal_result do_server(struct peal_host *host, peal_socket socket,
                                   peal_true(argument(event, 0)), 3000, on_answers, context));
 }
 
-static void on_server_event(struct peal_host *host, struct peal_text nsp, uint32_t from,
+/* ping, ...args: answered [worker, ...args]; the cluster is told the first value only, so it gets [[worker, ...args]] */
+static bool on_server_event(struct peal_host *host, struct peal_text nsp, uint32_t from,
                             const struct peal_event *event)
 {
     struct peal_message message = event->message;
+    struct peal_out out = peal_out(scratch, sizeof scratch);
+    struct peal_value value;
+    struct peal_iter it;
     char prefix[64];
 
     (void)nsp;
-    (void)from;
-    if (!peal_is(event->name, "ping") || peal_is(string(argument(event, 0)), "silence"))
-        return;
-    snprintf(prefix, sizeof prefix, "%u", peal_worker(host));
-    message.skip = 1;
-    message.prefix = peal_text(prefix);
+    if (!peal_is(event->name, "ping"))
+        return false;
+    if (peal_is(string(argument(event, 0)), "silence"))
+        return true;
+    peal_log(host, PEAL_INFO, "ping from %s",
+             from == PEAL_FROM_CLUSTER ? "the cluster" : "a worker");
+    if (from != PEAL_FROM_CLUSTER) {
+        snprintf(prefix, sizeof prefix, "%u", peal_worker(host));
+        message.skip = 1;
+        message.prefix = peal_text(prefix);
+        (void)peal_reply(host, event->ack, message);
+        return true;
+    }
+    peal_put(&out, "[[");
+    peal_put_number(&out, peal_worker(host));
+    it = peal_iterate(event->message.json);
+    for (uint32_t i = 0; peal_next(&it, NULL, &value); i++) {
+        if (i == 0)
+            continue;
+        peal_put(&out, ",");
+        peal_put_json(&out, value.json);
+    }
+    peal_put(&out, "]]");
+    message.json = peal_written(&out).json;
     (void)peal_reply(host, event->ack, message);
+    return true;
+}
+
+/* --- the cluster --- */
+
+struct gathered {
+    peal_ack ack;
+    uint32_t n_wanted; /* 0: all */
+    uint32_t n;
+    struct peal_out out;
+    char bytes[65536];
+};
+
+static bool on_cluster_answer(struct peal_host *host, void *context,
+                              const struct peal_message *answer)
+{
+    struct gathered *g = context;
+
+    (void)host;
+    peal_put(&g->out, ",");
+    if (answer->n_attachments > 0)
+        peal_put(&g->out, "\"binary\"");
+    else
+        peal_put_json(&g->out, answer->json);
+    return ++g->n != g->n_wanted;
+}
+
+static void on_cluster_done(struct peal_host *host, void *context, enum peal_result result,
+                            uint32_t n_answers, uint32_t n_expected)
+{
+    struct gathered *g = context;
+    struct peal_out out = peal_out(scratch, sizeof scratch);
+
+    peal_put(&out, "[\"");
+    peal_put(&out, peal_result_name(result));
+    peal_put(&out, "\",");
+    peal_put_number(&out, n_answers);
+    peal_put(&out, ",");
+    peal_put_number(&out, n_expected);
+    peal_put_json(&out, (struct peal_text){ g->bytes, g->out.n_bytes });
+    peal_put(&out, "]");
+    (void)peal_reply(host, g->ack, peal_written(&out));
+    free(g);
+}
+
+/* cluster, timeout (0: no answers), wanted, event, ...args: answered by [result, n_answers, n_expected, ...answers] */
+static enum peal_result do_cluster(struct peal_host *host, peal_socket socket,
+                                   const struct peal_event *event)
+{
+    uint32_t timeout_ms = (uint32_t)peal_number(argument(event, 0));
+    struct peal_message message = event->message;
+    struct gathered *g = calloc(1, sizeof *g);
+    enum peal_result result;
+
+    message.skip = 3;
+    if (g == NULL)
+        return PEAL_FULL;
+    g->ack = event->ack;
+    g->n_wanted = (uint32_t)peal_number(argument(event, 1));
+    g->out = peal_out(g->bytes, sizeof g->bytes);
+    result = peal_cluster_emit(host, peal_namespace(host, socket), message, timeout_ms,
+                               timeout_ms == 0 ? NULL : on_cluster_answer,
+                               timeout_ms == 0 ? NULL : on_cluster_done, g);
+    if (timeout_ms > 0 && result == PEAL_OK)
+        return PEAL_OK;
+    free(g);
+    return result == PEAL_FULL ? result : reply_result(host, event->ack, result, nothing);
+}
+
+static enum peal_result do_reachable(struct peal_host *host, peal_socket socket,
+                                     const struct peal_event *event)
+{
+    (void)socket;
+    return reply_result(host, event->ack, peal_cluster_reachable(host) ? PEAL_OK : PEAL_UNREACHABLE,
+                        nothing);
 }
 
 /* --- the rest --- */
@@ -523,7 +620,7 @@ static const struct {
     { "join", do_join },     { "leave", do_leave },         { "rooms", do_rooms },
     { "data", do_data },     { "handshake", do_handshake }, { "kick", do_kick },
     { "slow", do_slow },     { "flood", do_flood },         { "tick", do_tick },
-    { "later", do_later },
+    { "later", do_later },   { "cluster", do_cluster },     { "reachable", do_reachable },
 };
 
 static enum peal_result on_event(struct peal_host *host, peal_socket socket,
