@@ -52,7 +52,9 @@ static bool hand_out(struct peal_host *host, const struct request *r,
     for (uint32_t i = 1; i < view->header->n_parts; i++)
         attachments[message.n_attachments++] = text_from(record_part(view, i, &opcode));
     host_enter(host, &call, r->app, "answer");
+    host->hub->prompt_append = host->hub->last_append;
     more = r->answer_fn(host, r->context, &message);
+    host->hub->prompt_append = UINT64_MAX;
     host_leave(host, &call, (struct peal_text){ NULL, 0 });
     return more;
 }

@@ -367,7 +367,11 @@ static void on_record(struct bridge *b, const struct record_view *view)
         if (for_us)
             query_ack(b, view);
         break;
-    case RECORD_GONE: query_gone(b, header->detail); break;
+    case RECORD_GONE:
+        query_gone(b, header->detail);
+        if (header->detail < PEAL_WORKERS_MAX)
+            untold_begin(b, 1ull << header->detail);
+        break;
     case RECORD_SERVER_EMIT:
         if (for_us)
             ask_server_emit(b, view);
@@ -407,6 +411,7 @@ static void walk(struct bridge *b)
         if (found == HISTORY_GONE) {
             count_add(b->row, COUNT_REDIS_DROPPED_LAPPED, 1);
             b->at = ring_resync(&b->ring, b->at);
+            untold_begin(b, UINT64_MAX); /* a worker's end may have been among it */
             shm_store_u64(&b->slot->cursor, b->at);
             continue;
         }
@@ -472,6 +477,7 @@ static bool open_bridge(struct bridge *b, const struct child *child)
         return false;
     make_uid(b);
     follow_namespaces(b);
+    untold_begin(b, UINT64_MAX); /* what an earlier process here has left */
     shm_store_release_u64(&b->slot->ready_generation, child->generation);
     return true;
 }
@@ -509,6 +515,8 @@ static void turn(struct bridge *b, int signal_fd)
         wait = ask_rest_ms(b);
     if (b->n_pending > 0 && wait > FULL_RETRY_MS)
         wait = FULL_RETRY_MS;
+    if (untold_waits(b))
+        wait = 0;
     if (wait > 0 && !ring_park(&b->ring, b->at))
         wait = 0;
     (void)poll(fds, P_N, (int)wait); /* EINTR: as if nothing had come */
@@ -538,6 +546,7 @@ static void turn(struct bridge *b, int signal_fd)
     ring_bells(&b->ring);
     follow_namespaces(b);
     walk(b);
+    untold_turn(b);
     query_expire(b);
     ask_expire(b);
     ring_bells(&b->ring);

@@ -1,5 +1,5 @@
 /* state.h: what the files of the bridge share. bridge.c is the loop; outbound.c ring -> Redis; inbound.c Redis -> ring; query.c questions of peers; ask.c
- * questions of our own. */
+ * questions of our own; untold.c what dead workers could not say. */
 #ifndef PEAL_BRIDGE_STATE_H
 #define PEAL_BRIDGE_STATE_H
 
@@ -11,6 +11,7 @@
 #include "shm/namespaces.h"
 #include "shm/record.h"
 #include "shm/ring.h"
+#include "shm/sessions.h"
 
 #define BRIDGE_QUERIES_MAX 256
 #define BRIDGE_ASKS_MAX    65536 /* questions of our own under way, of all workers */
@@ -64,6 +65,15 @@ struct bridge_asks {
     uint32_t last_uncounted;
 };
 
+/* Ends of dead workers' clients that are to be told. */
+struct bridge_untold {
+    uint64_t next;  /* slots whose clients are to be looked for ... */
+    uint64_t from;  /* ... when the bridge has come here in the ring */
+    uint64_t slots; /* those that are being looked for */
+    uint64_t since_ms;
+    struct session_walk walk;
+};
+
 /* Memory that grows to what was needed once, for building messages. */
 struct bridge_buffer {
     char *bytes;
@@ -89,6 +99,7 @@ struct bridge {
     uint64_t subscribed_at_ms; /* when the last of them was asked for */
     bool ready;                /* all have been confirmed once on the present connection */
     struct bridge_asks asks;
+    struct bridge_untold untold;
     struct bridge_query queries[BRIDGE_QUERIES_MAX];
     struct bridge_buffer payload, scratch, record, pending, message;
     uint32_t
@@ -132,6 +143,11 @@ void query_reply(struct bridge *b, const struct record_view *view);
 void query_ack(struct bridge *b, const struct record_view *view);
 void query_gone(struct bridge *b, uint32_t slot);
 void query_expire(struct bridge *b);
+
+/* untold.c: clients of these slots have died; once a turn; is there something to do? */
+void untold_begin(struct bridge *b, uint64_t slots);
+void untold_turn(struct bridge *b);
+bool untold_waits(const struct bridge *b);
 
 /* ask.c */
 MUST_USE bool ask_open(struct bridge *b);

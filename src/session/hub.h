@@ -80,6 +80,7 @@ struct hub {
         walked; /* the ring up to here has been taken in; released (cursor) when the batch is through */
     uint32_t n_appended;  /* records appended in this turn: RING_TURN_COMMITS_MAX ends it */
     uint64_t last_append; /* the end of this worker's last own record */
+    uint64_t prompt_append; /* while this is last_append what an application does is done at the record in hand; UINT64_MAX: at the tail */
     uint32_t stamp;       /* of the record in hand */
     uint32_t n_clients;   /* connections that count */
     uint32_t n_polling;   /* of them those that poll */
