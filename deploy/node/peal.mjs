@@ -19,12 +19,12 @@ function answerable(value) {
 // A client of Peal. To send to it is to emit to the room of its id: it is in it, wherever it is connected.
 class PealSocket extends EventEmitter {
   connected = false;
-  waiting = []; // events that came before the middleware was through: only after a recovery
+  waiting = []; // events that came before the middleware was through: of a client that had been let in earlier
   #data;
   #told = '{}'; // what Peal has of data
-  constructor(nsp, { id, handshake, recovered = false }) {
+  constructor(nsp, { id, handshake, data = {}, recovered = false }) {
     super();
-    Object.assign(this, { nsp, id, handshake, recovered, rooms: new Set([id]), data: {} });
+    Object.assign(this, { nsp, id, handshake, data, recovered, rooms: new Set([id]) });
   }
   get data() { return this.#data; }
   set data(value) { // an assignment to a member is noticed at once, what lies deeper when a handler returns
@@ -34,9 +34,8 @@ class PealSocket extends EventEmitter {
   }
   tellData() { // Peal gives it back with each event, and shows it in fetchSockets()
     const json = JSON.stringify(this.#data);
-    if (!this.connected || json === this.#told) return;
+    if (this.connected && json !== this.#told) this.nsp.serverSideEmit('peal:data', { id: this.id, data: JSON.parse(json) });
     this.#told = json;
-    this.nsp.serverSideEmit('peal:data', { id: this.id, data: JSON.parse(json) });
   }
   emit(event, ...args) { // an acknowledgement has one value, and may take a minute
     if (typeof args.at(-1) !== 'function') return this.nsp.in(this.id).emit(event, ...args);
@@ -51,23 +50,16 @@ class PealSocket extends EventEmitter {
   to(room) { return this.nsp.to(room).except(this.id); }
   get broadcast() { return this.nsp.except(this.id); }
   disconnect(close = false) { this.nsp.in(this.id).disconnectSockets(close); return this; }
-  start(reply) {
-    this.#told = JSON.stringify(this.#data);
-    reply({ ok: true, rooms: [...this.rooms].slice(1), data: JSON.parse(this.#told) });
-    this.connected = true;
-  }
   hear(event, args, reply) {
     if (!this.connected) return void this.waiting.push([event, args, reply]);
-    if (reply) args.push((...values) => reply(answerable(values)));
-    if (event !== 'error' || this.listenerCount(event) > 0) call.call(this, event, ...args);
+    const ack = reply ? [(...values) => reply(answerable(values))] : [];
+    if (event !== 'error' || this.listenerCount(event) > 0) call.call(this, event, ...args, ...ack);
     this.tellData();
   }
   end(reason) {
-    if (!this.connected) return;
-    call.call(this, 'disconnecting', reason);
+    if (this.connected) call.call(this, 'disconnecting', reason);
     this.rooms.clear();
-    this.connected = false;
-    call.call(this, 'disconnect', reason);
+    if (this.connected) { this.connected = false; call.call(this, 'disconnect', reason); }
   }
 }
 
@@ -76,25 +68,31 @@ export function peal(io, { index = Number(process.env.PEAL_INDEX ?? 0), count = 
   const nsp = io.of?.('/') ?? io; // a Server stands for its main namespace
   const app = new EventEmitter(), middleware = [], sockets = new Map();
   const on = (event, handler) => nsp.on(event, (e, reply) => { if (e.hash % count === index) handler(e, sockets.get(e.id), reply); });
-
-  on('peal:connect', async (e, before, reply) => {
-    const socket = new PealSocket(nsp, e);
-    before?.end('transport close'); // it is back before its end was heard of
-    sockets.set(e.id, socket);
+  const admit = async (socket, reply) => {
     try {
       for (const fn of middleware) await new Promise((go, stop) => { fn(socket, (error) => (error ? stop(error) : go())); });
     } catch (error) {
       return reply({ ok: false, message: error.message, data: error.data }); // peal:disconnect follows
     }
-    if (sockets.get(e.id) !== socket) return; // it has left meanwhile
-    socket.start(reply);
+    if (sockets.get(socket.id) !== socket) return; // it has left meanwhile
+    socket.tellData();
+    reply({ ok: true, rooms: [...socket.rooms].filter((room) => room !== socket.id), data: { ...socket.data } });
+    socket.connected = true;
     call.call(app, 'connection', socket);
     for (const event of socket.waiting) socket.hear(...event);
     socket.tellData();
+  };
+  on('peal:connect', (e, before, reply) => {
+    before?.end('transport close'); // it is back before its end was heard of
+    sockets.set(e.id, new PealSocket(nsp, e));
+    admit(sockets.get(e.id), reply);
   });
-  on('peal:event', (e, socket, reply) => {
-    if (socket) socket.hear(e.event, e.args, reply);
-    else nsp.in(e.id).disconnectSockets(true); // this process is new: as without Peal, clients of the old one come back
+  on('peal:event', (e, socket = new PealSocket(nsp, e), reply) => {
+    socket.hear(e.event, e.args, reply);
+    if (sockets.get(e.id)) return;
+    sockets.set(e.id, socket); // this process is new, and the client was let in by the one before: as if it had come just now
+    const take = ({ ok, rooms, data }) => (ok ? nsp.in(e.id).socketsJoin(rooms) || nsp.serverSideEmit('peal:data', { id: e.id, data }) : socket.disconnect(true));
+    nsp.in(e.id).fetchSockets().then(([known]) => known && admit(Object.assign(socket, { handshake: known.handshake, rooms: new Set(known.rooms) }), take));
   });
   on('peal:disconnect', (e, socket) => { sockets.delete(e.id); socket?.end(e.reason); });
   app.use = (fn) => { middleware.push(fn); return app; };

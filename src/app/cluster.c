@@ -16,6 +16,14 @@ bool peal_cluster_reachable(const struct peal_host *host)
            shm_load_u64(&bridge->redis_up) != 0;
 }
 
+/* The bridge skips what the ring has been written over. Who emits much waits instead for it to come nearer. */
+static bool bridge_is_behind(const struct hub *h)
+{
+    const struct shm_slot *bridge = &h->region.header->slots[PEAL_SLOT_BRIDGE];
+
+    return ring_tail(&h->ring) - shm_load_u64(&bridge->cursor) > h->ring.units / 4;
+}
+
 void cluster_finish(struct peal_host *host, struct request *r, enum peal_result result)
 {
     struct request copy = *r;
@@ -118,6 +126,8 @@ enum peal_result peal_cluster_emit(struct peal_host *host, struct peal_text nsp,
         return result;
     if (!peal_cluster_reachable(host))
         return PEAL_UNREACHABLE;
+    if (bridge_is_behind(host->hub))
+        return PEAL_FULL;
     joined = composed_text(&c, &parts[0].payload);
     if (joined == NULL)
         return PEAL_FULL;

@@ -69,6 +69,7 @@ static struct {
     struct list unsent;    /* peal:connect found the ring full */
     struct list farewells; /* so did peal:disconnect, or Redis is away */
     peal_timer retry;
+    uint64_t settled_at_ms; /* before it no end is told */
     uint32_t farewell_bytes;
     uint32_t n_late;
     struct asked *asked; /* [PEAL_REQUESTS_MAX] */
@@ -188,10 +189,20 @@ static void client_free_if_over(struct client *c)
     free(c);
 }
 
+/* Servers that lost their Redis as we did come back to it one by one: what must be heard waits for them. */
+static void note_reach(struct peal_host *host)
+{
+    if (!peal_cluster_reachable(host))
+        f.settled_at_ms = peal_now_ms(host) + FORWARD_SETTLE_MS;
+}
+
 static enum peal_result say(struct peal_host *host, const struct client *c, struct peal_text json)
 {
     struct peal_message message = { .json = json };
 
+    note_reach(host);
+    if (peal_now_ms(host) < f.settled_at_ms)
+        return PEAL_UNREACHABLE;
     return peal_cluster_emit(host, nsp_of(c), message, 0, NULL, NULL, NULL);
 }
 
@@ -733,4 +744,5 @@ const struct peal_app forward_app = {
     .event = on_event,
     .disconnect = on_disconnect,
     .server_event = on_server_event,
+    .second = note_reach,
 };

@@ -515,8 +515,8 @@ static void turn(struct bridge *b, int signal_fd)
         wait = ask_rest_ms(b);
     if (b->n_pending > 0 && wait > FULL_RETRY_MS)
         wait = FULL_RETRY_MS;
-    if (untold_waits(b))
-        wait = 0;
+    if (wait > untold_rest_ms(b))
+        wait = untold_rest_ms(b);
     if (wait > 0 && !ring_park(&b->ring, b->at))
         wait = 0;
     (void)poll(fds, P_N, (int)wait); /* EINTR: as if nothing had come */

@@ -71,6 +71,7 @@ struct bridge_untold {
     uint64_t from;  /* ... when the bridge has come here in the ring */
     uint64_t slots; /* those that are being looked for */
     uint64_t since_ms;
+    uint64_t settled_at_ms; /* Redis is back for a while then */
     struct session_walk walk;
 };
 
@@ -144,10 +145,10 @@ void query_ack(struct bridge *b, const struct record_view *view);
 void query_gone(struct bridge *b, uint32_t slot);
 void query_expire(struct bridge *b);
 
-/* untold.c: clients of these slots have died; once a turn; is there something to do? */
+/* untold.c: clients of these slots have died; once a turn; how long that may wait. */
 void untold_begin(struct bridge *b, uint64_t slots);
 void untold_turn(struct bridge *b);
-bool untold_waits(const struct bridge *b);
+uint32_t untold_rest_ms(const struct bridge *b);
 
 /* ask.c */
 MUST_USE bool ask_open(struct bridge *b);

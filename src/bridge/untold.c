@@ -1,7 +1,7 @@
 /* untold.c: the ends of clients of `app = forward` whose worker died: it cannot tell the Node servers any more, so the bridge does, from the session table.
  *
  * When: the bridge has read the worker's `gone`, or has begun, or was overtaken by the ring; it has come as far as the ring was then, so that everything that
- *       the worker said has been published before; and Redis is there. Until then the entries stay (shm/sessions.h); after UNTOLD_KEEP_MS they are given up.
+ *       the worker said has been published before; and Redis is there, not only just now: Node servers come back to it, too. Until then the entries stay (shm/sessions.h); after UNTOLD_KEEP_MS they are given up.
  * At most once: an entry's mark is taken away before it is told. What cannot be published is counted as lost. */
 #include "bridge/state.h"
 
@@ -57,12 +57,14 @@ void untold_turn(struct bridge *b)
         (u->next | u->slots) != 0 && b->now_ms - u->since_ms > UNTOLD_KEEP_MS;
     struct session_untold end;
 
+    if (b->out.state != LINK_UP)
+        u->settled_at_ms = b->now_ms + FORWARD_SETTLE_MS;
     if (u->slots == 0 && u->next != 0 && b->at >= u->from) {
         u->slots = u->next;
         u->next = 0;
         u->walk = (struct session_walk){ 0 };
     }
-    if (u->slots == 0 || (b->out.state != LINK_UP && !hopeless))
+    if (u->slots == 0 || (b->now_ms < u->settled_at_ms && !hopeless))
         return;
     while (sessions_next_untold(&b->region, u->slots, &u->walk, &budget, &end))
         count_add(b->row,
@@ -73,7 +75,11 @@ void untold_turn(struct bridge *b)
         u->slots = 0;
 }
 
-bool untold_waits(const struct bridge *b)
+uint32_t untold_rest_ms(const struct bridge *b)
 {
-    return b->untold.slots != 0 && b->out.state == LINK_UP;
+    uint64_t from_ms = b->untold.settled_at_ms;
+
+    if ((b->untold.slots | b->untold.next) == 0)
+        return UINT32_MAX;
+    return from_ms > b->now_ms ? (uint32_t)(from_ms - b->now_ms) : 0;
 }
