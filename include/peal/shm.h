@@ -132,7 +132,8 @@ struct shm_session {
     uint8_t owner;  /* slot of the process that has it */
     uint8_t flags;
 };
-#define SESSION_UNTOLD 1u /* DETACHED: as DEAD, the bridge has to tell; written by the master, cleared by compare-and-swap */
+#define SESSION_UNTOLD \
+    1u /* DETACHED: as DEAD, the bridge has to tell; written by the master, cleared by compare-and-swap */
 static_assert(sizeof(struct shm_session) == 32, "two entries a cache line");
 
 /* --- connection state recovery: what is known of a socket besides; at the same index. Not there if recovery is off. --- */

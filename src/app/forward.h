@@ -14,7 +14,8 @@ uint32_t forward_hash(struct peal_text id);
 /* ["peal:disconnect",{"id","reason","data","hash"}]; also for the bridge, which says it for a dead worker's clients. `data` is JSON. */
 void forward_put_disconnect(struct peal_out *out, struct peal_text id, struct peal_text reason,
                             struct peal_text data);
-#define FORWARD_SETTLE_MS      3000 /* from when Redis is back until it is said: servers come back to it, too */
+#define FORWARD_SETTLE_MS \
+    3000 /* from when Redis is back until it is said: servers come back to it, too */
 #define FORWARD_DISCONNECT_MAX (512 + PEAL_DATA_BYTES_MAX)
 
 /* Counts: the one thing that app.h has nothing for (host.c). */

@@ -197,12 +197,14 @@ void config_check(const struct config_loader *l)
         const struct config_namespace *n = &c->namespaces[i];
 
         if (n->app == APP_FORWARD && !c->redis.enabled)
-            config_problem(l->problems,
-                           "%s: namespace \"%.100s%s\": app = forward needs redis, and it is not set "
-                           "(redis = redis://HOST:PORT, or REDIS_URL)",
-                           place(l, i, "app", a), n->name, n->is_prefix ? "*" : "");
+            config_problem(
+                l->problems,
+                "%s: namespace \"%.100s%s\": app = forward needs redis, and it is not set "
+                "(redis = redis://HOST:PORT, or REDIS_URL)",
+                place(l, i, "app", a), n->name, n->is_prefix ? "*" : "");
         if (n->app == APP_FORWARD && n->forward_timeout_ms >= c->connect_timeout_ms)
-            config_problem(l->problems, "%s: namespace \"%.100s%s\": less than connect_timeout (%s)",
+            config_problem(l->problems,
+                           "%s: namespace \"%.100s%s\": less than connect_timeout (%s)",
                            place(l, i, "forward_timeout", a), n->name, n->is_prefix ? "*" : "",
                            place(l, CONFIG_INSTANCE_SERVER, "connect_timeout", b));
         if (n->app != APP_RELAY && (n->client_join || n->client_publish != PUBLISH_NONE))

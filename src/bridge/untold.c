@@ -53,8 +53,7 @@ void untold_turn(struct bridge *b)
 {
     struct bridge_untold *u = &b->untold;
     uint32_t budget = LOOKS_PER_TURN;
-    bool hopeless =
-        (u->next | u->slots) != 0 && b->now_ms - u->since_ms > UNTOLD_KEEP_MS;
+    bool hopeless = (u->next | u->slots) != 0 && b->now_ms - u->since_ms > UNTOLD_KEEP_MS;
     struct session_untold end;
 
     if (b->out.state != LINK_UP)

@@ -42,7 +42,8 @@ struct sessions {
     uint32_t resting_head;
     uint32_t n_resting;
     uint32_t resting[RESTING]; /* first in, first out */
-    uint32_t *away; /* [per_slot]: indices that are detached, elsewhere or dead; NULL: there cannot be any */
+    uint32_t *
+        away; /* [per_slot]: indices that are detached, elsewhere or dead; NULL: there cannot be any */
     uint8_t *is_away; /* [per_slot] */
     uint32_t n_away;
     uint32_t away_at; /* where sessions_collect goes on */
@@ -486,7 +487,8 @@ static void clear(void *context, struct region *region, uint32_t index)
     if (e->kind == SESSION_FREE && (shm_load_u64(&e->stamp) & 1) == 0)
         return;
     if (!is_recoverable(region, index)) /* else somebody's, or detached */
-        session_wipe(region, index); /* makes an odd stamp even, and further than any that a reader holds */
+        session_wipe(region,
+                     index); /* makes an odd stamp even, and further than any that a reader holds */
 }
 
 void sessions_clear(struct region *region, uint32_t slot)
@@ -507,7 +509,8 @@ static void skip_hole(const struct region *region, struct session_walk *walk)
 {
     uint64_t table = region->header->sessions_offset;
     uint32_t end = region->header->n_workers * region->header->sessions_per_slot;
-    off_t data = lseek(region->fd, (off_t)(table + walk->at * sizeof(struct shm_session)), SEEK_DATA);
+    off_t data =
+        lseek(region->fd, (off_t)(table + walk->at * sizeof(struct shm_session)), SEEK_DATA);
     off_t hole = data < 0 ? -1 : lseek(region->fd, data, SEEK_HOLE);
     uint64_t from = (uint64_t)data < table ? table : (uint64_t)data;
 

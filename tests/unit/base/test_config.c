@@ -183,18 +183,12 @@ static void test_secrets_come_from_files_too(void **state)
 static void test_documented_keys_that_this_build_lacks_are_refused(void **state)
 {
     static const char *const refused[] = {
-        "tls_cert=/x",
-        "tls_key=/x",
-        "tls_listen=443",
-        "deflate=yes",
-        "deflate_threshold=2K",
-        "trusted_proxies=10.0.0.0/8",
-        "proxy_protocol=on",
-        "max_connections_per_ip=5",
-        "redis=rediss://h",
-        "redis_adapter=sharded",
-        "user=nobody",
-        "message_rate=1",
+        "tls_cert=/x",          "tls_key=/x",
+        "tls_listen=443",       "deflate=yes",
+        "deflate_threshold=2K", "trusted_proxies=10.0.0.0/8",
+        "proxy_protocol=on",    "max_connections_per_ip=5",
+        "redis=rediss://h",     "redis_adapter=sharded",
+        "user=nobody",          "message_rate=1",
         "message_burst=1",
     };
     static const char *const fine[] = {
@@ -278,7 +272,8 @@ static void test_keys_that_contradict_each_other_are_refused(void **state)
                    "with app = relay");
     assert_false(load("[namespace \"/x*\"]\napp = forward\nforward_timeout = 45s\n"));
     expect_problem(":2: app = forward: namespace \"/x*\": app = forward needs redis");
-    expect_problem(":3: forward_timeout = 45s: namespace \"/x*\": less than connect_timeout (default");
+    expect_problem(
+        ":3: forward_timeout = 45s: namespace \"/x*\": less than connect_timeout (default");
     expect_fine(load("redis = redis://h\n[namespace \"/x*\"]\napp = forward\n"));
     assert_true(config_forwards(&c));
 }
