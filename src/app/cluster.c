@@ -121,13 +121,13 @@ enum peal_result peal_cluster_emit(struct peal_host *host, struct peal_text nsp,
         (answer != NULL && (done == NULL || !asking_timeout(timeout_ms))) ||
         namespace_find(&host->hub->region, spec.nsp) == NAMESPACE_NONE)
         return PEAL_INVALID;
-    result = compose(host, &message, true, &c);
-    if (result != PEAL_OK)
-        return result;
     if (!peal_cluster_reachable(host))
         return PEAL_UNREACHABLE;
     if (bridge_is_behind(host->hub))
         return PEAL_FULL;
+    result = compose(host, &message, true, &c);
+    if (result != PEAL_OK)
+        return result;
     joined = composed_text(&c, &parts[0].payload);
     if (joined == NULL)
         return PEAL_FULL;

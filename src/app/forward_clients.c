@@ -37,6 +37,7 @@ static struct {
     struct list farewells;         /* so did peal:disconnect, or Redis is away */
     peal_timer retry;
     uint64_t settled_at_ms; /* before it no end is told */
+    bool reached;           /* Redis was there once */
     uint32_t farewell_bytes;
     uint32_t n_late;
 } f;
@@ -108,7 +109,9 @@ static void free_if_over(struct forward_client *c)
 /* Servers that lost their Redis as we did come back to it one by one: what must be heard waits for them. Once a second, and before anything is said. */
 void forward_on_second(struct peal_host *host)
 {
-    if (!peal_cluster_reachable(host))
+    if (peal_cluster_reachable(host))
+        f.reached = true;
+    else if (f.reached)
         f.settled_at_ms = peal_now_ms(host) + FORWARD_SETTLE_MS;
 }
 

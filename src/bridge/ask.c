@@ -7,7 +7,7 @@
  *
  * Invariant: an ask is in the wheel from its opening to its end, and in the list of those that wait for their count until it has come. One record at a time is
  *            appended, and none while bridge.n_pending > 0.
- * Owns:      the table of asks; a request id is a place in it and 20 random bits, so an answer that comes too late finds nothing. */
+ * Owns:      the table of asks; a request id is a place in it and 18 random bits, so an answer that comes too late finds nothing. */
 #include "bridge/state.h"
 
 #include <assert.h>
@@ -17,8 +17,8 @@
 
 #include "proto/socketio.h"
 
-#define ASK_PLACE_BITS    16
-#define ASK_SALT_BITS     20
+#define ASK_PLACE_BITS    18
+#define ASK_SALT_BITS     18
 #define EXPIRES_PER_TURN  1024
 #define SUBSCRIBE_WAIT_MS 1000 /* a request waits so long for the confirmation of subscriptions */
 

@@ -14,7 +14,7 @@
 #include "shm/sessions.h"
 
 #define BRIDGE_QUERIES_MAX 256
-#define BRIDGE_ASKS_MAX    65536 /* questions of our own under way, of all workers */
+#define BRIDGE_ASKS_MAX    262144 /* questions of our own under way, of all workers */
 #define ASK_UNCOUNTED      UINT32_MAX
 
 /* A namespace that this host has subscribed to. */
