@@ -84,15 +84,15 @@ export function peal(io, { index = Number(process.env.PEAL_INDEX ?? 0), count = 
   };
   on('peal:connect', (e, before, reply) => {
     before?.end('transport close'); // it is back before its end was heard of
-    sockets.set(e.id, new PealSocket(nsp, e));
-    admit(sockets.get(e.id), reply);
+    admit(sockets.set(e.id, new PealSocket(nsp, e)).get(e.id), reply);
   });
   on('peal:event', (e, socket = new PealSocket(nsp, e), reply) => {
     socket.hear(e.event, e.args, reply);
     if (sockets.get(e.id)) return;
     sockets.set(e.id, socket); // this process is new, and the client was let in by the one before: as if it had come just now
     const take = ({ ok, rooms, data }) => (ok ? nsp.in(e.id).socketsJoin(rooms) || nsp.serverSideEmit('peal:data', { id: e.id, data }) : socket.disconnect(true));
-    nsp.in(e.id).fetchSockets().then(([known]) => known && admit(Object.assign(socket, { handshake: known.handshake, rooms: new Set(known.rooms) }), take));
+    const found = ([known]) => (known ? admit(Object.assign(socket, { handshake: known.handshake, rooms: new Set(known.rooms) }), take) : sockets.delete(e.id));
+    nsp.in(e.id).fetchSockets().catch(() => []).then(found);
   });
   on('peal:disconnect', (e, socket) => { sockets.delete(e.id); socket?.end(e.reason); });
   app.use = (fn) => { middleware.push(fn); return app; };

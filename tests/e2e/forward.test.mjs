@@ -373,14 +373,16 @@ test('a client that comes back after a lost connection is told to the servers ag
   assert.deepEqual(await results(peal), { accepted: 2, events: 2, acknowledged: 2, ended: 1 });
 });
 
-test('a host that stops tells the ends of its clients', async (t) => {
-  const { url, peal, nodes } = await startForward(t);
-  const clients = await ioClients(t, url, 20, { auth: auth('ann') });
-  const ids = clients.map(({ id }) => id).sort();
-  await peal.stop();
-  await waitFor(async () => (await heard(nodes[0], 'peal:disconnect')).length === 20);
-  assert.deepEqual(idsOf(await heard(nodes[0], 'peal:disconnect')), ids);
-});
+for (const [how, options, signal] of [['drained', {}, 'SIGTERM'], ['in a hurry', { drain_rate: 1, drain_timeout: '100ms' }, 'SIGTERM']]) {
+  test(`a host that stops, ${how}, tells the ends of its clients`, async (t) => {
+    const { url, peal, nodes } = await startForward(t, { options });
+    const clients = await ioClients(t, url, 20, { auth: auth('ann') });
+    const ids = clients.map(({ id }) => id).sort();
+    await peal.stop(signal);
+    await waitFor(async () => (await heard(nodes[0], 'peal:disconnect')).length === 20);
+    assert.deepEqual(idsOf(await heard(nodes[0], 'peal:disconnect')), ids);
+  });
+}
 
 test('app = forward without redis is refused at start', async (t) => {
   const peal = await startPeal(t, { config: FORWARD, ready: false });

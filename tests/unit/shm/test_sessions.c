@@ -247,6 +247,7 @@ static void test_ends_of_a_dead_workers_forwarded_sockets_are_told_once(void **s
 
     (void)state;
     shm_fixture_forward(&fixture, 3);
+    shm_fixture_name(&fixture, 4);
     s = sessions_new(&fixture.views[1]);
     index = session_claim(s, SESSION_SOCKET, 9, 3, id);
     /* of another application, and no socket */
