@@ -425,6 +425,18 @@ static void walk(struct bridge *b)
     }
 }
 
+/* What workers said before they ended. */
+static void walk_to_end(struct bridge *b)
+{
+    uint64_t end = ring_tail(&b->ring);
+    uint64_t before;
+
+    do {
+        before = b->at;
+        walk(b);
+    } while (b->at < end && b->at != before);
+}
+
 /* --- life --- */
 
 static uint64_t clock_ms(void)
@@ -571,6 +583,7 @@ int bridge_main(const struct child *child)
     }
     while (!b->stop)
         turn(b, signal_fd);
+    walk_to_end(b);
     /* what has been said already goes out; nothing new is */
     for (until_ms = b->now_ms + LIFE_LOST_FLUSH_MS;
          b->out.state == LINK_UP && (link_events(&b->out) & POLLOUT) != 0 && b->now_ms < until_ms;

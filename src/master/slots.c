@@ -246,6 +246,15 @@ static bool slot_may_respawn(const struct master *m, uint32_t slot)
            (s->role != CHILD_WORKER || m->region.header->draining != DRAIN_CLOSING);
 }
 
+static bool slots_have_worker(const struct master *m)
+{
+    for (uint32_t i = 0; i < m->config->workers; i++) {
+        if (slot_has_process(&m->slots[i]))
+            return true;
+    }
+    return false;
+}
+
 void slots_on_pidfd(struct master *m, uint32_t slot, uint32_t generation)
 {
     struct slot *s = &m->slots[slot];
@@ -265,6 +274,8 @@ void slots_on_pidfd(struct master *m, uint32_t slot, uint32_t generation)
     if (m->stopping) {
         log_debug("ended", "process=%s slot=%u pid=%d", slot_names[s->role], slot, s->pid);
         slot_become(m, slot, PHASE_IDLE);
+        if (s->role == CHILD_WORKER && !slots_have_worker(m))
+            master_stop_rest(m);
         return;
     }
     m->dead[slot] = true;
@@ -448,8 +459,10 @@ bool slots_have_process(const struct master *m)
 
 void slots_signal(struct master *m, int signal_number)
 {
+    bool workers = slots_have_worker(m);
+
     for (uint32_t i = 0; i < PEAL_SLOTS; i++) {
-        if (slot_has_process(&m->slots[i]))
+        if (slot_has_process(&m->slots[i]) && !(workers && i == PEAL_SLOT_BRIDGE))
             (void)pidfd_send_signal(m->slots[i].pidfd, signal_number, NULL, 0);
     }
 }
