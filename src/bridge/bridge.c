@@ -272,7 +272,9 @@ static bool on_subscriber_reply(void *context, struct redisReply *reply)
     } else if (slice_is(kind, "psubscribe") || slice_is(kind, "subscribe")) {
         b->n_confirmed++;
     }
-    return b->n_pending == 0; /* the ring is full: what follows stays in Redis' hands, in order */
+    /* what we append must not overwrite what we have not read; and if the ring is full what follows stays in Redis' hands, in order */
+    b->held = ring_tail(&b->ring) - b->at > b->ring.units / 4;
+    return b->n_pending == 0 && !b->held;
 }
 
 static bool on_publisher_reply(void *context, struct redisReply *reply)
@@ -523,6 +525,8 @@ static void turn(struct bridge *b, int signal_fd)
     uint64_t rung;
 
     wait = wait < wait_out ? wait : wait_out;
+    if (b->held)
+        wait = 0;
     if (wait > ask_rest_ms(b))
         wait = ask_rest_ms(b);
     if (b->n_pending > 0 && wait > FULL_RETRY_MS)
@@ -544,10 +548,11 @@ static void turn(struct bridge *b, int signal_fd)
     link_tick(&b->in, b->now_ms);
     link_tick(&b->out, b->now_ms);
     bridge_retry(b);
+    b->held = false;
     if (b->n_pending == 0) {
         link_replies(&b->in, b->now_ms, on_subscriber_reply,
                      b); /* what was left when the ring was full */
-        if (link_on_events(&b->in, fds[P_IN].revents, b->n_pending == 0, b->now_ms,
+        if (link_on_events(&b->in, fds[P_IN].revents, b->n_pending == 0 && !b->held, b->now_ms,
                            on_subscriber_reply, b))
             on_subscriber_up(b);
     }
