@@ -273,8 +273,8 @@ static bool on_subscriber_reply(void *context, struct redisReply *reply)
         b->n_confirmed++;
     }
     /* what we append must not overwrite what we have not read; and if the ring is full what follows stays in Redis' hands, in order */
-    b->held = ring_tail(&b->ring) - b->at > b->ring.units / 4;
-    return b->n_pending == 0 && !b->held;
+    b->behind = ring_tail(&b->ring) - b->at > b->ring.units / 4;
+    return b->n_pending == 0 && !b->behind;
 }
 
 static bool on_publisher_reply(void *context, struct redisReply *reply)
@@ -525,7 +525,7 @@ static void turn(struct bridge *b, int signal_fd)
     uint64_t rung;
 
     wait = wait < wait_out ? wait : wait_out;
-    if (b->held)
+    if (b->behind)
         wait = 0;
     if (wait > ask_rest_ms(b))
         wait = ask_rest_ms(b);
@@ -548,11 +548,11 @@ static void turn(struct bridge *b, int signal_fd)
     link_tick(&b->in, b->now_ms);
     link_tick(&b->out, b->now_ms);
     bridge_retry(b);
-    b->held = false;
+    b->behind = false;
     if (b->n_pending == 0) {
         link_replies(&b->in, b->now_ms, on_subscriber_reply,
                      b); /* what was left when the ring was full */
-        if (link_on_events(&b->in, fds[P_IN].revents, b->n_pending == 0 && !b->held, b->now_ms,
+        if (link_on_events(&b->in, fds[P_IN].revents, b->n_pending == 0 && !b->behind, b->now_ms,
                            on_subscriber_reply, b))
             on_subscriber_up(b);
     }

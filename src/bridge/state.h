@@ -106,8 +106,7 @@ struct bridge {
     uint32_t
         n_pending; /* bytes of a record that waits for room in the ring; nothing more is taken from Redis meanwhile */
     uint64_t at; /* position in the ring */
-    bool
-        held; /* a quarter of the ring behind: replies that were read already wait for the next turn */
+    bool behind; /* a quarter of the ring; replies that were read wait for the next turn */
     uint64_t now_ms;
     bool stop;
 };

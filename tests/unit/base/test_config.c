@@ -183,16 +183,9 @@ static void test_secrets_come_from_files_too(void **state)
 static void test_documented_keys_that_this_build_lacks_are_refused(void **state)
 {
     static const char *const refused[] = {
-        "tls_cert=/x",
-        "tls_key=/x",
-        "tls_listen=443",
-        "deflate=yes",
-        "deflate_threshold=2K",
-        "redis=rediss://h",
-        "redis_adapter=sharded",
-        "user=nobody",
-        "message_rate=1",
-        "message_burst=1",
+        "tls_cert=/x",          "tls_key=/x",       "tls_listen=443",        "deflate=yes",
+        "deflate_threshold=2K", "redis=rediss://h", "redis_adapter=sharded", "user=nobody",
+        "message_rate=1",       "message_burst=1",
     };
     static const char *const fine[] = {
         "tls_cert=none",
