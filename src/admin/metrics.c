@@ -457,6 +457,9 @@ static void write_redis(struct scrape *s)
            s->sum.counters[COUNT_REDIS_PUBLISHED]);
     single(s, "peal_redis_received_total", "counter", "Messages received from Redis.",
            s->sum.counters[COUNT_REDIS_RECEIVED]);
+    single(s, "peal_redis_unwanted_total", "counter",
+           "Messages received from Redis for rooms without members here, dropped undecoded.",
+           s->sum.counters[COUNT_REDIS_UNWANTED]);
 }
 
 static void write_process(struct scrape *s)

@@ -163,7 +163,10 @@ static void follow_namespaces(struct bridge *b)
         }
         if (n->subscribed)
             (void)say(b, n, "PUNSUBSCRIBE", "UNSUBSCRIBE"); /* false: the connection ends */
+        b->at_index[n->index] = 0;
         *n = b->namespaces[--b->n_namespaces];
+        if (i < b->n_namespaces)
+            b->at_index[n->index] = (uint16_t)(i + 1);
     }
     for (uint32_t i = 0; i < NAMESPACES_MAX; i++) {
         struct bridge_namespace *n;
@@ -174,7 +177,7 @@ static void follow_namespaces(struct bridge *b)
         *n = (struct bridge_namespace){ .index = i };
         if (!namespace_copy(&b->region, i, &n->name))
             continue;
-        b->n_namespaces++;
+        b->at_index[i] = (uint16_t)++b->n_namespaces;
         subscribe(b, n);
     }
 }
@@ -198,60 +201,75 @@ static struct slice reply_text(const struct redisReply *reply)
                                              : (struct slice){ NULL, 0 };
 }
 
-/* Which namespace a channel is of. Names may hold '#': the longest that fits is the right one for requests; for broadcasts the packet's own nsp decides. */
+/* What stands between the key with `before` and `after`; absent: another form. */
+static struct slice between(const struct bridge *b, struct slice text, const char *before,
+                            const char *after)
+{
+    struct slice key = slice_text(b->config->redis_key);
+    uint32_t n_before = key.n_bytes + (uint32_t)strlen(before);
+    uint32_t n_after = (uint32_t)strlen(after);
+
+    if (text.n_bytes < n_before + n_after || memcmp(text.bytes, key.bytes, key.n_bytes) != 0 ||
+        memcmp(text.bytes + key.n_bytes, before, strlen(before)) != 0 ||
+        memcmp(text.bytes + text.n_bytes - n_after, after, n_after) != 0)
+        return (struct slice){ NULL, 0 };
+    return slice_of(text.bytes + n_before, text.n_bytes - n_before - n_after);
+}
+
+/* NULL: we have not subscribed to it, or no more. */
+static const struct bridge_namespace *find_namespace(const struct bridge *b, struct slice name)
+{
+    uint32_t index = name.bytes == NULL ? NAMESPACE_NONE : namespace_find(&b->region, name);
+    const struct bridge_namespace *n;
+
+    if (index == NAMESPACE_NONE || b->at_index[index] == 0)
+        return NULL;
+    n = &b->namespaces[b->at_index[index] - 1];
+    return slice_equal(bridge_nsp(n), name) ? n : NULL;
+}
+
+/* The pattern that a message came by says of which namespace it is: names may hold '#', so the channel does not. */
 static void on_broadcast(struct bridge *b, struct slice pattern, struct slice channel,
                          struct slice payload)
 {
-    char text[4 * (CONFIG_TEXT_MAX + NAME_BYTES_MAX)];
+    struct slice escaped = between(b, pattern, "#", "#*");
+    const struct bridge_namespace *n;
+    char name[NAME_BYTES_MAX];
+    uint32_t n_bytes = 0;
 
-    for (uint32_t i = 0; i < b->n_namespaces; i++) {
-        struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
-
-        bridge_put_pattern(&sink, slice_text(b->config->redis_key), "",
-                           bridge_nsp(&b->namespaces[i]), "#*");
-        if (slice_equal(pattern, msgpack_sink_slice(&sink, 0))) {
-            inbound_broadcast(b, &b->namespaces[i], channel, payload);
-            return;
-        }
+    for (uint32_t i = 0; i < escaped.n_bytes && n_bytes < sizeof name; i++) {
+        i += escaped.bytes[i] == '\\' && i + 1 < escaped.n_bytes; /* put_pattern */
+        name[n_bytes++] = escaped.bytes[i];
     }
+    n = n_bytes == 0 ? NULL : find_namespace(b, slice_of(name, n_bytes));
+    if (n != NULL)
+        inbound_broadcast(b, n, channel, payload);
 }
 
-enum channel_kind { CHANNEL_OTHER = 0, CHANNEL_REQUEST, CHANNEL_RESPONSE };
-
-/* What a channel of ours is for, and of which namespace. */
-static enum channel_kind channel_kind(const struct bridge *b, struct slice channel,
-                                      const struct bridge_namespace **n)
+/* An answer on the channel of all, or on this host's own: KEY-response#NAMESPACE# or KEY-response#NAMESPACE#UID#. */
+static bool is_response(const struct bridge *b, struct slice channel)
 {
-    char text[2 * CONFIG_TEXT_MAX + NAME_BYTES_MAX];
-    struct slice key = slice_text(b->config->redis_key);
+    struct slice name = between(b, channel, "-response#", "#");
+    uint32_t n_own = 1 + ADAPTER_UID_CHARS;
 
-    for (uint32_t i = 0; i < b->n_namespaces; i++) {
-        struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
-
-        *n = &b->namespaces[i];
-        adapter_put_request_channel(&sink, key, bridge_nsp(*n));
-        if (slice_equal(channel, msgpack_sink_slice(&sink, 0)))
-            return CHANNEL_REQUEST;
-        for (uint32_t own = 0; own < 2; own++) {
-            sink = msgpack_sink_of(text, sizeof text);
-            adapter_put_response_channel(&sink, key, bridge_nsp(*n),
-                                         own == 0 ? (struct slice){ NULL, 0 } : bridge_uid(b));
-            if (slice_equal(channel, msgpack_sink_slice(&sink, 0)))
-                return CHANNEL_RESPONSE;
-        }
-    }
-    return CHANNEL_OTHER;
+    if (name.n_bytes == 0)
+        return false;
+    if (find_namespace(b, name) != NULL)
+        return true;
+    if (name.n_bytes <= n_own || name.bytes[name.n_bytes - n_own] != '#' ||
+        memcmp(name.bytes + name.n_bytes - ADAPTER_UID_CHARS, b->uid, ADAPTER_UID_CHARS) != 0)
+        return false;
+    return find_namespace(b, slice_of(name.bytes, name.n_bytes - n_own)) != NULL;
 }
 
 static void on_message(struct bridge *b, struct slice channel, struct slice payload)
 {
-    const struct bridge_namespace *n;
+    const struct bridge_namespace *n = find_namespace(b, between(b, channel, "-request#", "#"));
 
-    switch (channel_kind(b, channel, &n)) {
-    case CHANNEL_REQUEST: inbound_request(b, n, payload); break;
-    case CHANNEL_RESPONSE: ask_answered(b, payload); break;
-    case CHANNEL_OTHER: break;
-    }
+    if (n != NULL)
+        inbound_request(b, n, payload);
+    else if (is_response(b, channel))
+        ask_answered(b, payload);
 }
 
 static bool on_subscriber_reply(void *context, struct redisReply *reply)
@@ -300,9 +318,12 @@ static bool on_publisher_reply(void *context, struct redisReply *reply)
     if (reply->type != REDIS_REPLY_ARRAY)
         return true;
     /* PUBSUB NUMSUB and PUBSUB CHANNELS are the only answers that are lists */
-    if (reply->elements != 2 || reply->element[1]->type != REDIS_REPLY_INTEGER)
+    if (reply->elements != 2 || reply->element[1]->type != REDIS_REPLY_INTEGER) {
         on_channels(b, reply);
-    else if (channel_kind(b, reply_text(reply->element[0]), &n) == CHANNEL_REQUEST)
+        return b->n_pending == 0;
+    }
+    n = find_namespace(b, between(b, reply_text(reply->element[0]), "-request#", "#"));
+    if (n != NULL)
         ask_counted(b, n, (uint64_t)reply->element[1]->integer);
     return b->n_pending == 0;
 }
@@ -318,8 +339,9 @@ static void commit(struct bridge *b, const uint8_t *bytes, uint32_t n_bytes, uin
     memcpy(out, bytes, n_bytes);
     record_stamp(out, at);
     valid = record_view(&view, bytes, n_bytes);
-    ring_commit(&b->ring, at, n_bytes);
     assert(valid);
+    publish_note(&b->ring, &view, at);
+    ring_commit(&b->ring, at, n_bytes);
     publish_target(&b->ring, &view, true);
     count_add(b->row, COUNT_RING_RECORDS, 1);
 }
@@ -334,6 +356,17 @@ static uint8_t *pending_room(struct bridge *b, uint32_t n_bytes)
     if (bridge_room(&b->pending, (uint64_t)b->pending_at + b->n_pending + n_bytes) == NULL)
         return NULL;
     return (uint8_t *)b->pending.bytes + b->pending_at + b->n_pending;
+}
+
+/* FULL means that the ring is: a turn that has committed as much as it may is ended here, and another begun. */
+static enum ring_result reserve(struct bridge *b, uint32_t n_bytes, uint64_t *at)
+{
+    enum ring_result result = ring_reserve(&b->ring, n_bytes, at);
+
+    if (result != RING_FULL)
+        return result;
+    ring_bells(&b->ring);
+    return ring_reserve(&b->ring, n_bytes, at);
 }
 
 void bridge_append(struct bridge *b, struct record_spec *spec)
@@ -365,7 +398,7 @@ void bridge_retry(struct bridge *b)
         uint32_t n_bytes = ((const struct record_header *)(const void *)bytes)->n_bytes;
         uint64_t at;
 
-        switch (ring_reserve(&b->ring, n_bytes, &at)) {
+        switch (reserve(b, n_bytes, &at)) {
         case RING_OK: commit(b, bytes, n_bytes, at); break;
         case RING_FULL:
             if (b->slot->waits_since_ms == 0)
@@ -591,8 +624,8 @@ static void turn(struct bridge *b, int signal_fd)
     bridge_retry(b);
     b->behind = false;
     if (b->n_pending == 0) {
-        link_replies(&b->in, b->now_ms, on_subscriber_reply,
-                     b); /* what was left when the ring was full */
+        (void)link_replies(&b->in, b->now_ms, on_subscriber_reply,
+                           b); /* what was left when the ring was full */
         if (link_on_events(&b->in, fds[P_IN].revents, b->n_pending == 0 && !b->behind, b->now_ms,
                            on_subscriber_reply, b))
             on_subscriber_up(b);

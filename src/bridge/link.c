@@ -27,8 +27,8 @@
 #define SILENT_MS           5000 /* then a PING */
 #define DEAF_MS             5000 /* and no answer for that long: made anew */
 #define CONNECT_MS          5000
-#define READ_BYTES          65536
-#define READS_PER_TURN      16
+#define READ_BYTES          16384
+#define READS_PER_TURN      64
 #define READER_DOUBLES_FROM (1u << 20)
 
 void link_init(struct link *l, const struct config_redis *redis, const char *name)
@@ -265,7 +265,7 @@ static void on_greeting(struct link *l, const redisReply *reply, uint64_t now_ms
     log_info("redis_up", "link=%s host=%s port=%u", l->name, l->redis->host, l->redis->port);
 }
 
-void link_replies(struct link *l, uint64_t now_ms, link_on_reply on_reply, void *context)
+bool link_replies(struct link *l, uint64_t now_ms, link_on_reply on_reply, void *context)
 {
     while (l->state == LINK_GREETING || l->state == LINK_UP) {
         void *reply = NULL;
@@ -273,18 +273,19 @@ void link_replies(struct link *l, uint64_t now_ms, link_on_reply on_reply, void 
 
         if (redisReaderGetReply(l->_reader, &reply) != REDIS_OK) {
             fail(l, now_ms, "protocol error");
-            return;
+            return false;
         }
         if (reply == NULL)
-            return;
+            return true;
         if (l->state == LINK_GREETING)
             on_greeting(l, reply, now_ms);
         else
             go_on = on_reply(context, reply);
         freeReplyObject(reply);
         if (!go_on)
-            return;
+            return false;
     }
+    return false;
 }
 
 /* The reader's buffer grows by 1 MB at a time, and each step copies all of it: a large message would cost its length squared. Doubled, it does not. False: out
@@ -303,7 +304,8 @@ static bool make_room(redisReader *reader, size_t n)
     return true;
 }
 
-static void read_socket(struct link *l, uint64_t now_ms)
+/* What was read is taken in before more is: the reader moves all that it holds to the front for each KB that was taken. */
+static void read_socket(struct link *l, uint64_t now_ms, link_on_reply on_reply, void *context)
 {
     static char bytes[READ_BYTES];
     redisReader *reader = l->_reader;
@@ -324,7 +326,7 @@ static void read_socket(struct link *l, uint64_t now_ms)
             fail(l, now_ms, "reply too large");
             return;
         }
-        if ((size_t)n < sizeof bytes)
+        if (!link_replies(l, now_ms, on_reply, context) || (size_t)n < sizeof bytes)
             return;
     }
 }
@@ -344,9 +346,7 @@ bool link_on_events(struct link *l, short events, bool read, uint64_t now_ms,
             greet(l, now_ms);
     }
     if (read && l->state >= LINK_GREETING && (events & (POLLIN | POLLERR | POLLHUP)) != 0)
-        read_socket(l, now_ms);
-    if (read)
-        link_replies(l, now_ms, on_reply, context);
+        read_socket(l, now_ms, on_reply, context);
     link_flush(l, now_ms);
     return !was_up && l->state == LINK_UP;
 }

@@ -43,8 +43,8 @@ void link_tick(struct link *l, uint64_t now_ms);
 bool link_on_events(struct link *l, short events, bool read, uint64_t now_ms,
                     link_on_reply on_reply, void *context);
 
-/* Hands out replies that have been read already. */
-void link_replies(struct link *l, uint64_t now_ms, link_on_reply on_reply, void *context);
+/* Hands out replies that have been read already. True: all of them, and the connection stands. */
+bool link_replies(struct link *l, uint64_t now_ms, link_on_reply on_reply, void *context);
 
 /* Queues a command. False: not up, or LINK_OUT_MAX reached; nothing was queued. */
 MUST_USE bool link_command(struct link *l, uint32_t n, const struct slice *words);

@@ -105,7 +105,8 @@ struct bridge {
     struct link out;                                    /* PUBLISH */
     struct bridge_namespace namespaces[NAMESPACES_MAX]; /* no two have one index */
     uint32_t n_namespaces;
-    uint64_t changes_seen; /* of the host's table */
+    uint16_t at_index[NAMESPACES_MAX]; /* place in `namespaces` + 1; 0: none */
+    uint64_t changes_seen;             /* of the host's table */
     char uid
         [ADAPTER_UID_CHARS]; /* of this host in the cluster. Node has one for each namespace, but nothing looks at two together */
     uint32_t n_confirmed;    /* subscriptions confirmed on the present connection */
@@ -146,6 +147,9 @@ void bridge_retry(struct bridge *b);
 /* Memory for what decoding makes of a payload. False: the payload is larger than any record, or there is no memory; counted. */
 MUST_USE bool bridge_decode_sink(struct bridge *b, struct slice payload, struct msgpack_sink *sink);
 void bridge_undecodable(struct bridge *b, enum adapter_result why);
+
+/* wanted.c: can a broadcast be for anybody here? room.bytes == NULL: for the namespace as a whole, or for several rooms. */
+bool bridge_wants(const struct bridge *b, struct slice nsp, struct slice room);
 
 /* outbound.c: one record of the ring; copied, so that it cannot change under us: a broadcast, and a join, leave or disconnect. */
 void outbound_record(struct bridge *b, const struct record_view *view);

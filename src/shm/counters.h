@@ -55,6 +55,7 @@ enum counter {
     COUNT_REDIS_TRUNCATED_ROOMS,
     COUNT_REDIS_PUBLISHED,
     COUNT_REDIS_RECEIVED,
+    COUNT_REDIS_UNWANTED, /* of them for nobody here: dropped undecoded */
     COUNT_FORCED_CLOSES,
     COUNT_RECOVERY_FIRST, /* ... + enum recovery_result */
     COUNT_RECOVERY_LAST = COUNT_RECOVERY_FIRST + 11,
