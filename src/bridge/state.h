@@ -73,6 +73,7 @@ struct bridge {
     char uid
         [ADAPTER_UID_CHARS]; /* of this host in the cluster. Node has one for each namespace, but nothing looks at two together */
     struct bridge_query queries[BRIDGE_QUERIES_MAX];
+    uint32_t queries_end; /* places from here on are free: each turn looks at the others only */
     struct bridge_buffer payload, scratch, record, pending, message;
     uint32_t
         n_pending; /* bytes of a record that waits for room in the ring; nothing more is taken from Redis meanwhile */
