@@ -143,6 +143,7 @@ struct bridge {
     struct bridge_asks asks;
     struct bridge_untold untold;
     struct bridge_query queries[BRIDGE_QUERIES_MAX];
+    uint32_t queries_end; /* places from here on are free: each turn looks at the others only */
     struct bridge_buffer payload, scratch, record, pending, message;
     uint32_t n_pending; /* bytes of records that wait for room in the ring, in `pending` from ... */
     uint32_t pending_at; /* ... here on; nothing more is taken from Redis meanwhile */
