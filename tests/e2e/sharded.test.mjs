@@ -295,6 +295,37 @@ test('server-side emits of a Peal application, and answers to them', async (t) =
   for (const [who, x] of answers) assert.deepEqual([typeof who, x], ['number', 'x']);
 });
 
+test('a Peal application asks and changes the whole cluster', async (t) => {
+  const redis = await startRedisCluster(t);
+  const config = namespaces.map((nsp) => `[namespace "${nsp}"]\napp = module:${EXERCISE}\n`).join('');
+  const { peals, node } = await startSharded(t, redis, 'dynamic', { config, options: { redis_request_timeout: '1500ms' } });
+  const all = (client, event, ...args) => within(new Promise((resolve) => client.emit(event, ...args, (...list) => resolve(list))), event, 15000);
+  const clients = await Promise.all([peals[0], peals[1], node].map(({ url }) => ioClient(t, url)));
+  const ids = sorted(clients.map(({ id }) => id));
+  const [client] = clients;
+  for (const [i, one] of clients.entries()) one.on('q', (x, reply) => reply(x + i));
+  assert.deepEqual(await all(client, 'change', 'join', {}, 'everybody'), ['PEAL_OK']);
+  await waitFor(async () => (await node.run(async ({ io }) => (await io.in('everybody').fetchSockets()).length)) === 3, { what: 'all in the room' });
+  let list;
+  await waitFor(async () => (list = await all(client, 'fetch', { rooms: ['everybody'] }, 1))[2].length === 3);
+  assert.deepEqual([list[0], sorted(list[2])], ['PEAL_OK', ids]);
+  assert.deepEqual(await all(client, 'servers'), [2, 0]);
+  assert.deepEqual((await all(client, 'fetch', {}, 2))[2], [3]);
+  assert.deepEqual(sorted((await all(client, 'fetch', {}, 0))[2].map(({ id, rooms }) => `${id} ${rooms.length}`)), ids.map((id) => `${id} 2`));
+  assert.deepEqual(sorted(new Set((await all(client, 'fetch', {}, 3))[2])), sorted([...ids, 'everybody']));
+  const [result, n, ...answers] = await all(client, 'ask-room', { rooms: ['everybody'] }, 4000, 'q', 10);
+  assert.deepEqual([result, n, sorted(answers.flat())], ['PEAL_OK', 3, [10, 11, 12]]);
+  assert.deepEqual(await all(client, 'change', 'leave', { rooms: [clients[2].id] }, 'everybody'), ['PEAL_OK']);
+  await waitFor(async () => (await node.run(async ({ io }) => (await io.in('everybody').fetchSockets()).length)) === 2, { what: 'one out of the room' });
+  const gone = within(new Promise((resolve) => clients[2].once('disconnect', resolve)), 'the disconnect');
+  assert.deepEqual(await all(client, 'change', 'disconnect', { rooms: [clients[2].id] }), ['PEAL_OK']);
+  assert.equal(await gone, 'io server disconnect');
+  // a server that is silent is missed; which one it was cannot be told with this adapter
+  await node.run(({ io }) => { io.of('/').adapter.onMessage = () => {}; });
+  assert.deepEqual((await all(client, 'fetch', {}, 2)).slice(0, 1), ['PEAL_TIMEOUT']);
+  assert.deepEqual(await all(client, 'servers'), [2, 1]);
+});
+
 test('a slot moves to another master under traffic; a master drops connections; a master dies and comes back', { timeout: 120000 }, async (t) => {
   const redis = await startRedisCluster(t);
   const cluster = await startSharded(t, redis, 'dynamic');
