@@ -28,6 +28,7 @@ SHELL := /bin/bash
 comma := ,
 
 BUILD  ?= build
+override BUILD := $(abspath $(BUILD)) # one name for each file, whoever calls: dependencies are kept by name
 PREFIX ?= /usr/local
 SAN    ?=
 # What `make test` runs; SAN=none asks it for the normal build only.

@@ -150,7 +150,8 @@ struct bridge {
     bool held;           /* the record at `at` waits for something else than the ring */
     bool lapped;         /* records were missed: what is known of rooms is not whole */
     uint64_t at;         /* position in the ring */
-    bool behind; /* ... by a quarter of the ring, which what is appended must not overwrite */
+    bool
+        behind; /* a quarter of the ring is still to be read: what is appended must not overwrite it */
     uint64_t now_ms;
     bool stop;
 };
