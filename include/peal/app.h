@@ -113,7 +113,8 @@ struct peal_event {
     peal_ack ack;                /* answer it with peal_reply, now or later */
 };
 
-/* Whom something is for: the sockets of a namespace that are in one of the rooms and in none of the excepted ones. A socket's id is a room. */
+/* Whom something is for: the sockets of a namespace, on this host and on the other servers of the cluster, that are in one of the rooms and in none of the
+ * excepted ones. A socket's id is a room. */
 struct peal_selector {
     const struct peal_text *rooms; /* none: everybody in the namespace */
     uint32_t n_rooms;
@@ -121,7 +122,7 @@ struct peal_selector {
     uint32_t n_except;
     uint32_t flags; /* PEAL_LOCAL ... */
 };
-#define PEAL_LOCAL       1u /* clients of this host only */
+#define PEAL_LOCAL       1u /* sockets of this host only; without Redis all are */
 #define PEAL_VOLATILE    2u /* not to clients that cannot take it right now */
 #define PEAL_NO_COMPRESS 4u
 
@@ -231,20 +232,28 @@ enum peal_result peal_send(struct peal_host *host, peal_socket socket, struct pe
  * peal_post or a timer as well, as long as the client is there. */
 enum peal_result peal_reply(struct peal_host *host, peal_ack ack, struct peal_message message);
 
-/* What a request brought. Called once, in a later turn, never from within the function that began it. */
+/* What a request brought. Called once, in a later turn, never from within the function that began it. A request to the cluster never fails as a whole: what
+ * came in time is here, and how many of the other servers were silent. */
 struct peal_answers {
-    enum peal_result
-        result; /* PEAL_OK: complete. PEAL_TIMEOUT: what came in time. PEAL_GONE: a worker died, its part is missing. PEAL_TOO_BIG:
-                              * PEAL_REQUEST_BYTES_MAX or _TOTAL; the rest was left out */
+    /* PEAL_OK: complete. PEAL_TIMEOUT: what came in time. PEAL_GONE: a worker died, its part is missing. PEAL_UNREACHABLE: Redis is away or went away, parts of
+     * other servers are missing. PEAL_TOO_BIG: PEAL_REQUEST_BYTES_MAX or _TOTAL; the rest was left out. The first of these that is so. */
+    enum peal_result result;
     const struct peal_message *messages;
     uint32_t n_messages;
     uint32_t n_expected; /* sockets or workers that were asked, as far as is known */
+    uint32_t n_servers;  /* other servers of the cluster that were asked; 0 if Redis has not told */
+    uint32_t n_silent;   /* of them those that have not answered */
+    /* Who they may be: their uids in the cluster (a Peal host logs its own as event=cluster_uid; a Node server's is io.of(nsp).adapter.uid). Redis knows who is
+     * there, and Peal hosts say in their answers who they are. Exactly n_silent of them: it is these. More: it is some of these, the others are Node servers
+     * that have answered. Fewer: a server has left meanwhile. At most 64. */
+    const struct peal_text *silent;
+    uint32_t n_silent_names;
 };
 typedef void (*peal_answers_fn)(struct peal_host *host, void *context,
                                 const struct peal_answers *answers);
 
-/* Emits, and gathers what the clients' acknowledgements were called with: a message for each, in the order in which they came. For clients of this host
- * (PEAL_LOCAL is implied). timeout_ms: 1 to PEAL_REQUEST_TIMEOUT_MAX. */
+/* Emits, and gathers what the clients' acknowledgements were called with: a message for each, in the order in which they came; of a client of another server it
+ * is its first value. timeout_ms: 1 to PEAL_REQUEST_TIMEOUT_MAX; where servers are silent up to 1.2 s more. */
 enum peal_result peal_emit_ack(struct peal_host *host, struct peal_text nsp,
                                const struct peal_selector *to, struct peal_message message,
                                uint32_t timeout_ms, peal_answers_fn answers, void *context);
@@ -271,9 +280,9 @@ bool peal_cluster_reachable(const struct peal_host *host);
  * False: no more answers are wanted, and `done` is called. */
 typedef bool (*peal_cluster_answer_fn)(struct peal_host *host, void *context,
                                        const struct peal_message *answer);
-/* Called once, last. PEAL_OK: all that were asked have answered, or `answer` said that no more is wanted. PEAL_TIMEOUT. PEAL_UNREACHABLE: Redis went away.
- * PEAL_TOO_BIG: all have answered, but one answer did not fit into the ring. PEAL_GONE: the process that speaks with Redis died. PEAL_LIMIT: too many are under
- * way on this host. `n_expected`: how many servers were asked, as far as is known: Redis counts them. */
+/* Called once, last. PEAL_OK: all that were asked have answered, or `answer` said that no more is wanted. PEAL_TIMEOUT. PEAL_UNREACHABLE: Redis went away, or the
+ * process that speaks with it. PEAL_TOO_BIG: all have answered, but one answer did not fit into the ring. PEAL_LIMIT: too many are under way on this host.
+ * `n_expected`: how many servers were asked, as far as is known: Redis counts them. */
 typedef void (*peal_cluster_done_fn)(struct peal_host *host, void *context, enum peal_result result,
                                      uint32_t n_answers, uint32_t n_expected);
 
@@ -289,17 +298,20 @@ enum peal_result peal_cluster_emit(struct peal_host *host, struct peal_text nsp,
 
 /* --- questions and changes --- */
 
-/* Asks all workers about the sockets that are selected (Node: fetchSockets). The answer is one message. */
+/* Asks all workers and all other servers about the sockets that are selected (Node: fetchSockets, and the adapter's allRooms). The answer is one message.
+ * Waits for redis_request_timeout at most, and where servers are silent up to 1.2 s more. */
 enum peal_fetch {
     PEAL_FETCH_SOCKETS = 0, /* [{"id","handshake","rooms","data"},...] */
     PEAL_FETCH_IDS,         /* ["id",...] */
-    PEAL_FETCH_COUNT        /* [number] */
+    PEAL_FETCH_COUNT,       /* [number] */
+    PEAL_FETCH_ROOMS /* ["room",...] of the whole namespace, each once, in no order, sockets' ids among them; of the selector only the flags count */
 };
 enum peal_result peal_fetch(struct peal_host *host, struct peal_text nsp,
                             const struct peal_selector *to, enum peal_fetch what,
                             peal_answers_fn answers, void *context);
 
-/* Node: socketsJoin, socketsLeave, disconnectSockets. On all workers of this host, in the order of the ring. */
+/* Node: socketsJoin, socketsLeave, disconnectSockets. On this host in the order of the ring, on the other servers in the order of the wire: a broadcast of this
+ * worker that follows finds them done everywhere. What other servers miss while Redis is away is not repeated. */
 enum peal_result peal_sockets_join(struct peal_host *host, struct peal_text nsp,
                                    const struct peal_selector *to, const struct peal_text *rooms,
                                    uint32_t n_rooms);

@@ -6,6 +6,9 @@
 #include "app/compose.h"
 #include "shm/atomic.h"
 
+#define BRIDGE         (1ull << PEAL_SLOT_BRIDGE)
+#define BRIDGE_LATE_MS 1000
+
 /* Workers that will read a record that is appended now; `starting`: also those that are about to serve. */
 static uint64_t workers_mask(const struct peal_host *host, bool starting)
 {
@@ -28,7 +31,7 @@ static void finish(struct peal_host *host, struct request *r, bool timed_out)
     struct request copy = *r;
 
     if (r->kind == REQUEST_CLUSTER) {
-        cluster_finish(host, r, timed_out ? PEAL_TIMEOUT : PEAL_GONE); /* as a worker that died */
+        cluster_finish(host, r, timed_out ? PEAL_TIMEOUT : PEAL_UNREACHABLE); /* the bridge died */
         return;
     }
     timer_cancel(&host->timers, r->timer);
@@ -40,25 +43,35 @@ static void finish(struct peal_host *host, struct request *r, bool timed_out)
     request_close(&host->requests, r);
 }
 
+/* It is the bridge that knows which servers were silent: it is waited for a little longer, but not for long. */
 static void out_of_time(struct peal_host *host, void *context)
 {
     struct request *r = request_find(&host->requests, (uint64_t)(uintptr_t)context);
 
-    if (r != NULL)
+    if (r == NULL)
+        return;
+    if ((r->waiting & BRIDGE) == 0 || r->overtime) {
         finish(host, r, !request_complete(r));
+        return;
+    }
+    r->overtime = true;
+    r->timer =
+        timer_new(&host->timers, NULL, host->hub->now_ms + BRIDGE_LATE_MS, 0, out_of_time, context);
 }
 
 void host_take_answer(struct peal_host *host, const struct record_view *view)
 {
     struct request *r = request_find(&host->requests, view->header->id);
+    bool is_late = r != NULL && r->overtime;
 
     if (r != NULL && r->kind == REQUEST_CLUSTER) {
         cluster_take(host, r, view);
         return;
     }
-    r = requests_take(&host->requests, view);
-    if (r != NULL)
+    if (requests_take(&host->requests, view) != NULL)
         finish(host, r, false);
+    else if (is_late && (r->waiting & BRIDGE) == 0)
+        finish(host, r, true);
 }
 
 void host_worker_gone(struct peal_host *host, uint32_t slot)
@@ -99,6 +112,15 @@ bool asking_timeout(uint32_t timeout_ms)
     return timeout_ms > 0 && timeout_ms <= PEAL_REQUEST_TIMEOUT_MAX;
 }
 
+/* Is the cluster to be asked besides this host? `unreachable`: it is, but cannot be. */
+static uint64_t cluster_mask(const struct peal_host *host, uint32_t flags, bool *unreachable)
+{
+    bool is_wanted = (flags & PEAL_LOCAL) == 0 && host->hub->config->redis.enabled;
+
+    *unreachable = is_wanted && !peal_cluster_reachable(host);
+    return is_wanted && !*unreachable ? BRIDGE : 0;
+}
+
 /* Opens a request for what clients acknowledge, and says so in `with`. */
 static enum peal_result ask_clients(struct peal_host *host, const char *function, uint64_t workers,
                                     uint32_t timeout_ms, peal_answers_fn answers, void *context,
@@ -122,13 +144,18 @@ enum peal_result peal_emit_ack(struct peal_host *host, struct peal_text nsp,
                                const struct peal_selector *to, struct peal_message message,
                                uint32_t timeout_ms, peal_answers_fn answers, void *context)
 {
-    struct emit with = { .flags = RECORD_WANTS_ACK | RECORD_LOCAL };
+    struct emit with = { .flags = RECORD_WANTS_ACK };
+    bool unreachable;
+    uint64_t cluster = cluster_mask(host, to->flags, &unreachable);
     struct request *r;
-    enum peal_result result = ask_clients(host, __func__, workers_mask(host, false), timeout_ms,
-                                          answers, context, &with, &r);
+    enum peal_result result = ask_clients(host, __func__, workers_mask(host, false) | cluster,
+                                          timeout_ms, answers, context, &with, &r);
 
     if (result != PEAL_OK)
         return result;
+    r->unreachable = unreachable;
+    if (cluster == 0)
+        with.flags |= RECORD_LOCAL;
     return asking_opened(host, r, message_emit(host, nsp, to, &message, &with), timeout_ms);
 }
 
@@ -197,7 +224,7 @@ enum peal_result peal_fetch(struct peal_host *host, struct peal_text nsp,
                             const struct peal_selector *to, enum peal_fetch what,
                             peal_answers_fn answers, void *context)
 {
-    static const uint8_t details[] = { FETCH_SOCKETS, FETCH_SOCKET_IDS, FETCH_COUNT };
+    static const uint8_t details[] = { FETCH_SOCKETS, FETCH_SOCKET_IDS, FETCH_COUNT, FETCH_ROOMS };
     struct names names;
     struct record_spec spec = { .nsp = slice_from(nsp),
                                 .rooms = names.rooms,
@@ -213,9 +240,10 @@ enum peal_result peal_fetch(struct peal_host *host, struct peal_text nsp,
                     context);
     if (r == NULL)
         return PEAL_LIMIT;
-    r->waiting = workers_mask(host, false);
-    spec.n_rooms = to->n_rooms;
-    spec.n_except = to->n_except;
+    r->unique = what == PEAL_FETCH_ROOMS;
+    r->waiting = workers_mask(host, false) | cluster_mask(host, to->flags, &r->unreachable);
+    spec.n_rooms = what == PEAL_FETCH_ROOMS ? 0 : to->n_rooms;
+    spec.n_except = what == PEAL_FETCH_ROOMS ? 0 : to->n_except;
     spec.header.kind = RECORD_FETCH;
     spec.header.flags = RECORD_LOCAL;
     spec.header.id = r->id;
@@ -244,7 +272,7 @@ static enum peal_result change(struct peal_host *host, struct peal_text nsp,
     if (nsp.bytes == NULL || !message_selector(to, &names) || !names_from(args, rooms, n_rooms))
         return PEAL_INVALID;
     spec.header.kind = (uint8_t)kind;
-    spec.header.flags = RECORD_LOCAL | flags;
+    spec.header.flags = flags | ((to->flags & PEAL_LOCAL) != 0 ? RECORD_LOCAL : 0);
     return message_append(host, &spec);
 }
 

@@ -6,8 +6,6 @@
 
 #include <stdlib.h>
 
-#define BRIDGE_LATE_MS 1000 /* the bridge ends a request; it is waited for so much longer */
-
 bool peal_cluster_reachable(const struct peal_host *host)
 {
     const struct shm_slot *bridge = &host->hub->region.header->slots[PEAL_SLOT_BRIDGE];
@@ -35,20 +33,12 @@ static bool hand_out(struct peal_host *host, const struct request *r,
     struct peal_text attachments[SIO_ATTACHMENTS_MAX];
     struct peal_message message = { .attachments = attachments };
     struct handler call;
-    struct slice value;
     uint8_t opcode;
-    char *text;
     bool more;
 
-    value = record_part(view, 0, &opcode);
-    text = host_text(host, value.n_bytes + 2ull);
-    if (text == NULL || view->header->n_parts > 1 + SIO_ATTACHMENTS_MAX)
-        return true; /* as if it had said nothing */
-    text[0] = '[';
-    if (value.n_bytes > 0)
-        memcpy(text + 1, value.bytes, value.n_bytes);
-    text[value.n_bytes + 1] = ']';
-    message.json = (struct peal_text){ text, value.n_bytes + 2 };
+    if (view->header->n_parts > 1 + SIO_ATTACHMENTS_MAX)
+        return true; /* the bridge writes none like that */
+    message.json = text_from(record_part(view, 0, &opcode));
     for (uint32_t i = 1; i < view->header->n_parts; i++)
         attachments[message.n_attachments++] = text_from(record_part(view, i, &opcode));
     host_enter(host, &call, r->app, "answer");
@@ -61,7 +51,7 @@ static enum peal_result result_of(const struct request *r, uint8_t flags)
 {
     if ((flags & RECORD_LOST) != 0)
         return (flags & RECORD_TRUNCATED) != 0 ? PEAL_LIMIT : PEAL_UNREACHABLE;
-    if (r->n_answers < r->n_expected || !r->counted)
+    if (!r->counted || r->n_answers < r->n_expected)
         return PEAL_TIMEOUT;
     return r->truncated ? PEAL_TOO_BIG : PEAL_OK;
 }
@@ -139,5 +129,5 @@ enum peal_result peal_cluster_emit(struct peal_host *host, struct peal_text nsp,
     }
     result = message_append(host, &spec);
     free(joined);
-    return r == NULL ? result : asking_opened(host, r, result, timeout_ms + BRIDGE_LATE_MS);
+    return r == NULL ? result : asking_opened(host, r, result, timeout_ms);
 }

@@ -14,7 +14,8 @@
 #include "session/hub.h"
 #include "shm/atomic.h"
 
-#define NUMBER_BYTES 32 /* [count] */
+#define NUMBER_BYTES     32 /* [count] */
+#define SILENT_NAMES_MAX 64 /* that the bridge tells at most */
 
 struct answer {
     struct answer *next;
@@ -73,6 +74,7 @@ void request_close(struct requests *rs, struct request *r)
         free(a);
     }
     free(r->list);
+    free(r->silent);
     assert(rs->n_bytes >= r->n_bytes);
     rs->n_bytes -= r->n_bytes;
     rs->n--;
@@ -164,6 +166,26 @@ bool request_complete(const struct request *r)
     return r->waiting == 0 && (r->kind != REQUEST_ACKS || r->n_answers >= r->n_expected);
 }
 
+/* The bridge has told how the other servers did. */
+static void take_end(struct request *r, const struct record_header *header, struct slice told)
+{
+    struct json_iter it = json_iter_open(told);
+    struct slice asked, answered;
+
+    r->waiting &= ~(1ull << PEAL_SLOT_BRIDGE);
+    r->unreachable = r->unreachable || (header->flags & RECORD_LOST) != 0;
+    if (!json_iter_next(&it, NULL, &asked, NULL) || !json_iter_next(&it, NULL, &answered, NULL))
+        return;
+    r->n_servers = (uint32_t)json_number(asked);
+    r->n_silent = r->n_servers - (uint32_t)json_number(answered);
+    r->n_silent_bytes = (uint32_t)(it.end - it.at);
+    r->silent = malloc(r->n_silent_bytes + 1u);
+    if (r->silent == NULL)
+        r->n_silent_bytes = 0; /* then without names */
+    else
+        memcpy(r->silent, it.at, r->n_silent_bytes);
+}
+
 struct request *requests_take(struct requests *rs, const struct record_view *view)
 {
     const struct record_header *header = view->header;
@@ -174,14 +196,23 @@ struct request *requests_take(struct requests *rs, const struct record_view *vie
     if (r == NULL)
         return NULL; /* too late */
     if (header->kind == RECORD_ACK) {
-        if (r->kind != REQUEST_ACKS || header->n_parts == 0)
+        if (r->kind != REQUEST_ACKS)
             return NULL;
-        add_answer(rs, r, view);
+        if (header->n_parts > 0) {
+            add_answer(rs, r, view);
+        } else { /* it did not fit into the ring */
+            r->n_answers++;
+            r->truncated = true;
+        }
         return request_complete(r) ? r : NULL;
     }
     if (header->slot >= PEAL_SLOTS || (r->waiting >> header->slot & 1) == 0)
         return NULL; /* nobody asked it */
     payload = header->n_parts == 0 ? slice_text("") : record_part(view, 0, &opcode);
+    if (header->slot == PEAL_SLOT_BRIDGE && (header->flags & RECORD_LAST) != 0) {
+        take_end(r, header, payload);
+        return request_complete(r) ? r : NULL;
+    }
     switch ((enum request_kind)r->kind) {
     case REQUEST_ACKS: r->n_expected += (uint32_t)json_number(payload); break;
     case REQUEST_LIST: add_list(rs, r, payload); break;
@@ -192,7 +223,7 @@ struct request *requests_take(struct requests *rs, const struct record_view *vie
         else if (r->n_expected > 0)
             r->n_expected--; /* nobody listens there */
         break;
-    case REQUEST_CLUSTER: break; /* all but its end, which is behind the switch, is cluster.c's */
+    case REQUEST_CLUSTER: break; /* cluster.c */
     }
     r->truncated = r->truncated || (header->flags & RECORD_TRUNCATED) != 0;
     if ((header->flags & RECORD_LAST) != 0)
@@ -210,7 +241,10 @@ struct request *requests_gone(struct requests *rs, uint32_t slot)
         if (r->id == 0 || (r->waiting >> slot & 1) == 0)
             continue;
         r->waiting &= ~(1ull << slot);
-        r->lost = true;
+        if (slot == PEAL_SLOT_BRIDGE)
+            r->unreachable = true;
+        else
+            r->lost = true;
         if (request_complete(r))
             return r;
     }
@@ -219,33 +253,104 @@ struct request *requests_gone(struct requests *rs, uint32_t slot)
 
 static enum peal_result result_of(const struct request *r, bool timed_out)
 {
-    if (timed_out)
-        return PEAL_TIMEOUT;
+    if (timed_out || r->n_silent > 0)
+        return r->unreachable ? PEAL_UNREACHABLE : PEAL_TIMEOUT;
     if (r->lost || (r->single && r->n_answers == 0))
         return PEAL_GONE;
+    if (r->unreachable)
+        return PEAL_UNREACHABLE;
     return r->truncated ? PEAL_TOO_BIG : PEAL_OK;
 }
 
-bool request_answers(const struct request *r, bool timed_out, struct peal_answers *out)
+static int by_text(const void *a, const void *b)
+{
+    const struct slice *x = a;
+    const struct slice *y = b;
+    uint32_t n = x->n_bytes < y->n_bytes ? x->n_bytes : y->n_bytes;
+    int order = memcmp(x->bytes, y->bytes, n);
+
+    return order != 0 ? order : (x->n_bytes > y->n_bytes) - (x->n_bytes < y->n_bytes);
+}
+
+/* Leaves each entry of the list once. Out of memory it stays as it is. */
+static void make_unique(struct request *r)
+{
+    struct json_iter it = { r->list + 1, r->list + r->n_list };
+    struct slice entry;
+    struct slice *entries;
+    uint32_t n = 0;
+    char *list;
+
+    while (json_iter_next(&it, NULL, NULL, NULL))
+        n++;
+    entries = malloc((n + 1u) * sizeof *entries);
+    list = malloc((size_t)r->n_list + 3);
+    if (entries == NULL || list == NULL) {
+        free(entries);
+        free(list);
+        return;
+    }
+    it = (struct json_iter){ r->list + 1, r->list + r->n_list };
+    for (n = 0; json_iter_next(&it, NULL, &entry, NULL);)
+        entries[n++] = entry;
+    qsort(entries, n, sizeof *entries, by_text);
+    list[0] = '[';
+    r->n_list = 1;
+    for (uint32_t i = 0; i < n; i++) {
+        if (i > 0 && slice_equal(entries[i], entries[i - 1]))
+            continue;
+        if (r->n_list > 1)
+            list[r->n_list++] = ',';
+        memcpy(list + r->n_list, entries[i].bytes, entries[i].n_bytes);
+        r->n_list += entries[i].n_bytes;
+    }
+    free(entries);
+    free(r->list);
+    r->list = list;
+}
+
+/* Names in the text that the bridge told; they hold nothing that would be escaped. */
+static void take_silent(const struct request *r, struct peal_text *names, struct peal_answers *out)
+{
+    struct json_iter it = { r->silent, r->silent + r->n_silent_bytes };
+    struct slice name;
+
+    out->n_servers = r->n_servers;
+    out->n_silent = r->n_silent;
+    out->silent = names;
+    while (out->n_silent_names < SILENT_NAMES_MAX && r->silent != NULL &&
+           json_iter_next(&it, NULL, &name, NULL))
+        names[out->n_silent_names++] = (struct peal_text){ name.bytes + 1, name.n_bytes - 2 };
+}
+
+bool request_answers(struct request *r, bool timed_out, struct peal_answers *out)
 {
     bool is_list = r->kind == REQUEST_LIST || r->kind == REQUEST_COUNT;
-    size_t n = is_list ? 1 : r->n_answers;
-    struct peal_message *messages = calloc(1, n * sizeof *messages + NUMBER_BYTES);
+    size_t n = is_list ? 1 : 0;
+    struct peal_message *messages;
+    struct peal_text *names;
 
+    for (const struct answer *a = r->first; a != NULL; a = a->next)
+        n++; /* fewer than have come, if there was no room for them */
+    messages = calloc(1, n * sizeof *messages + SILENT_NAMES_MAX * sizeof *names + NUMBER_BYTES);
     *out = (struct peal_answers){ .result = result_of(r, timed_out), .n_expected = r->n_expected };
     if (messages == NULL) {
         out->result = PEAL_TOO_BIG;
         return false;
     }
+    names = (struct peal_text *)(messages + n);
     out->messages = messages;
+    take_silent(r, names, out);
     if (r->kind == REQUEST_COUNT) {
-        char *number = (char *)(messages + n);
+        char *number = (char *)(names + SILENT_NAMES_MAX);
 
         snprintf(number, NUMBER_BYTES, "[%llu]", (unsigned long long)r->count);
         messages[out->n_messages++].json = peal_text(number);
     } else if (r->kind == REQUEST_LIST && r->n_list == 0) {
         messages[out->n_messages++].json = peal_text("[]");
     } else if (r->kind == REQUEST_LIST) {
+        if (r->unique)
+            make_unique(r);
         r->list[r->n_list] = ']';
         messages[out->n_messages++].json = (struct peal_text){ r->list, r->n_list + 1 };
     }

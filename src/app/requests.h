@@ -1,5 +1,6 @@
-/* requests.h: what this worker's applications have asked, and wait for: acknowledgements of an emit, answers of workers. Answers come through the ring, as
- * records with the request's id; a request ends when everybody has answered, when its time is up, or with the worker. */
+/* requests.h: what this worker's applications have asked, and wait for: acknowledgements of an emit, answers of workers and of the cluster. Answers come through
+ * the ring, as records with the request's id; a request ends when everybody has answered, when its time is up, or with the worker. The bridge is asked like a
+ * worker, for all other servers: its last record (RECORD_LAST) tells how they did, [asked,answered,"uid",...], see bridge/ask.c. */
 #ifndef PEAL_APP_REQUESTS_H
 #define PEAL_APP_REQUESTS_H
 
@@ -20,8 +21,9 @@ enum request_kind {
 struct answer; /* one that has come */
 
 struct request {
-    uint64_t id;      /* 0: a free entry */
-    uint64_t waiting; /* workers that have not answered (REQUEST_ACKS: not told their number) */
+    uint64_t id; /* 0: a free entry */
+    uint64_t
+        waiting; /* workers, and the bridge, that have not answered (REQUEST_ACKS: not told their number) */
     struct app *app;
     peal_answers_fn fn; /* not of REQUEST_CLUSTER, which has these: */
     peal_cluster_answer_fn answer_fn;
@@ -38,9 +40,16 @@ struct request {
     uint32_t n_expected;
     uint8_t kind; /* enum request_kind */
     bool single;  /* REQUEST_ACKS: of one socket */
+    bool unique;  /* REQUEST_LIST: an entry that came twice is one */
     bool truncated;
-    bool lost;    /* a worker died */
-    bool counted; /* REQUEST_CLUSTER: n_expected is known */
+    bool lost;        /* a worker died */
+    bool unreachable; /* other servers could not be asked, or not be heard */
+    bool counted;     /* REQUEST_CLUSTER: n_expected is known */
+    bool overtime;    /* its time is up; the bridge will tell who was silent */
+    uint32_t n_servers;
+    uint32_t n_silent;
+    char *silent; /* the rest of what the bridge told: "uid",...] */
+    uint32_t n_silent_bytes;
 };
 
 struct requests {
@@ -67,8 +76,8 @@ struct request *requests_gone(struct requests *rs, uint32_t slot);
 
 bool request_complete(const struct request *r);
 
-/* What to tell the application; `out->messages` is freed with request_answers_free. False: no memory, then it is empty. */
-bool request_answers(const struct request *r, bool timed_out, struct peal_answers *out);
+/* What to tell the application, to be freed with request_answers_free. False: no memory, then it is empty. */
+bool request_answers(struct request *r, bool timed_out, struct peal_answers *out);
 void request_answers_free(struct peal_answers *out);
 
 #endif

@@ -113,6 +113,7 @@ struct config {
     bool redis_sharded;
     uint32_t redis_request_timeout_ms;
     uint32_t redis_answer_max_bytes;
+    bool redis_own_channel;
     uint8_t fetch_handshake; /* enum config_fetch_handshake */
     bool ready_requires_redis;
 

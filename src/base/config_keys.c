@@ -77,6 +77,7 @@ const struct config_key config_keys[] = {
     { "redis_adapter", SERVER, TYPE_WORD, AT(redis_sharded), 0, 0, "pubsub|sharded", "pubsub", 0, "sharded", "which adapter the Node servers use" },
     { "redis_request_timeout", SERVER, TYPE_TIME, AT(redis_request_timeout_ms), 10, HOUR, NULL, "5s", 0, NULL, "time for answers to a cluster query" },
     { "redis_answer_max_bytes", SERVER, TYPE_BYTES, AT(redis_answer_max_bytes), 4 * KB, 256 * MB, NULL, "4M", 0, NULL, "a larger answer to a cluster query is cut at a whole entry" },
+    { "redis_own_channel", SERVER, TYPE_BOOL, AT(redis_own_channel), 0, 1, NULL, "no", 0, NULL, "cluster queries are answered on the asker's own channel, not on all servers' (publishOnSpecificResponseChannel)" },
     { "fetch_handshake", SERVER, TYPE_WORD, AT(fetch_handshake), 0, 0, "minimal|full", "minimal", 0, NULL, "what is kept of a handshake and told to cluster queries" },
     { "ready_requires_redis", SERVER, TYPE_BOOL, AT(ready_requires_redis), 0, 1, NULL, "no", 0, NULL, "/readyz is 503 while Redis is away" },
     { "drain_grace", SERVER, TYPE_TIME, AT(drain_grace_ms), 0, HOUR, NULL, "10s", 0, NULL, "drain: how long new clients are still served" },

@@ -1,25 +1,24 @@
-/* ask.c: what workers of this host ask the other servers of the cluster, and what those answer.
+/* ask.c: what workers of this host ask the other servers of the cluster: the table of what is under way, and the requests. ask_answers.c is the other half.
  *
  * As Node does it: Redis is asked how many servers there are, the request is published, and that many answers less one, our own, are waited for. The count and
- * the request go out together on one connection, so nothing of a worker overtakes what it has asked, and no server comes between the two. Answers come on
- * the other connection, perhaps before the count. Each goes to the worker that asked as a RECORD_REPLY (detail: how many were asked, ASK_UNCOUNTED if that is
- * not known yet), and the last record says RECORD_LAST.
+ * the request go out together on one connection, so nothing of a worker overtakes what it has asked, and no server comes between the two.
  *
- * Invariant: an ask is in the wheel from its opening to its end, and in the list of those that wait for their count until it has come. One record at a time is
- *            appended, and none while bridge.n_pending > 0.
- * Owns:      the table of asks; a request id is a place in it and 20 random bits, so an answer that comes too late finds nothing. */
-#include "bridge/state.h"
+ * What comes back goes to the worker that asked, as RECORD_REPLY and RECORD_ACK; the last RECORD_REPLY says RECORD_LAST. Of a server-side emit each answer is
+ * one record (detail: how many were asked, ASK_UNCOUNTED if that is not known yet). Of all others the worker puts the parts together with those of its own
+ * host, and the last one tells [asked,answered,"uid",...]: who may have been silent.
+ *
+ * Invariant: an ask is in the wheel from its opening to its end, and in the list of those that wait for their count until it has come.
+ * Owns:      the table; a request id is a place in it and 20 random bits, so an answer that comes too late finds nothing. */
+#include "bridge/ask.h"
 
 #include <assert.h>
-#include <hiredis/hiredis.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
-#include "proto/socketio.h"
+#include "proto/json.h"
 
 #define ASK_PLACE_BITS    16
 #define ASK_SALT_BITS     20
-#define EXPIRES_PER_TURN  1024
 #define SUBSCRIBE_WAIT_MS 1000 /* a request waits so long for the confirmation of subscriptions */
 
 static_assert(BRIDGE_ASKS_MAX == 1u << ASK_PLACE_BITS, "a request id names any place");
@@ -42,12 +41,14 @@ bool ask_open(struct bridge *b)
 
 void ask_close(struct bridge *b)
 {
+    for (uint32_t i = 0; i < b->asks.fresh; i++)
+        free(b->asks.items[i].answerers);
     free(b->asks.items);
 }
 
 /* --- the table --- */
 
-static uint32_t place_of(const struct bridge_asks *as, const struct bridge_ask *a)
+uint32_t ask_place(const struct bridge_asks *as, const struct bridge_ask *a)
 {
     return (uint32_t)(a - as->items);
 }
@@ -55,14 +56,13 @@ static uint32_t place_of(const struct bridge_asks *as, const struct bridge_ask *
 static void put_id(const struct bridge_asks *as, const struct bridge_ask *a,
                    char id[ADAPTER_UID_CHARS])
 {
-    uint64_t bits = (uint64_t)a->salt << ASK_PLACE_BITS | place_of(as, a);
+    uint64_t bits = (uint64_t)a->salt << ASK_PLACE_BITS | ask_place(as, a);
 
     for (uint32_t i = 0; i < ADAPTER_UID_CHARS; i++, bits >>= 6)
         id[i] = alphabet[bits & 63];
 }
 
-/* Whose answer it is; NULL: nobody's (any more), or another server's. */
-static struct bridge_ask *find(const struct bridge_asks *as, struct slice id)
+struct bridge_ask *ask_find(const struct bridge_asks *as, struct slice id)
 {
     uint64_t bits = 0;
     struct bridge_ask *a;
@@ -83,7 +83,7 @@ static struct bridge_ask *find(const struct bridge_asks *as, struct slice id)
 /* The list of those that wait for their count, in the order in which it was asked for. */
 static void await_count(struct bridge_asks *as, struct bridge_ask *a)
 {
-    uint32_t place = place_of(as, a) + 1;
+    uint32_t place = ask_place(as, a) + 1;
 
     a->n_expected = ASK_UNCOUNTED;
     a->prev = as->last_uncounted;
@@ -94,7 +94,7 @@ static void await_count(struct bridge_asks *as, struct bridge_ask *a)
     as->last_uncounted = place;
 }
 
-static void take_count(struct bridge_asks *as, struct bridge_ask *a, uint32_t n_expected)
+void ask_take_count(struct bridge_asks *as, struct bridge_ask *a, uint32_t n_expected)
 {
     assert(a->n_expected == ASK_UNCOUNTED);
     a->n_expected = n_expected;
@@ -110,7 +110,7 @@ static void take_count(struct bridge_asks *as, struct bridge_ask *a, uint32_t n_
 }
 
 static struct bridge_ask *open_ask(struct bridge *b, const struct record_header *header,
-                                   uint32_t nsp)
+                                   uint32_t nsp, enum adapter_type type)
 {
     struct bridge_asks *as = &b->asks;
     struct bridge_ask *a;
@@ -128,21 +128,26 @@ static struct bridge_ask *open_ask(struct bridge *b, const struct record_header 
     *a = (struct bridge_ask){ .request = header->id,
                               .salt = salt & ((1u << ASK_SALT_BITS) - 1),
                               .nsp = nsp,
-                              .slot = header->slot };
+                              .slot = header->slot,
+                              .type = (uint8_t)type,
+                              .fetch = (uint8_t)header->detail };
     await_count(as, a);
-    wheel_arm(&as->wheel, place, b->now_ms + header->detail);
+    wheel_arm(&as->wheel, place,
+              b->now_ms + (header->kind == RECORD_FETCH ? b->config->redis_request_timeout_ms
+                                                        : header->detail));
     as->n++;
     return a;
 }
 
-static void close_ask(struct bridge *b, struct bridge_ask *a)
+void ask_drop(struct bridge *b, struct bridge_ask *a)
 {
     struct bridge_asks *as = &b->asks;
-    uint32_t place = place_of(as, a);
+    uint32_t place = ask_place(as, a);
 
     if (a->n_expected == ASK_UNCOUNTED)
-        take_count(as, a, 0);
+        ask_take_count(as, a, 0);
     wheel_cancel(&as->wheel, place);
+    free(a->answerers);
     *a = (struct bridge_ask){ .next = as->free };
     as->free = place + 1;
     as->n--;
@@ -150,16 +155,16 @@ static void close_ask(struct bridge *b, struct bridge_ask *a)
 
 /* --- to the worker that asked --- */
 
-static void reply(struct bridge *b, uint64_t request, uint32_t slot, uint32_t n_expected,
-                  uint8_t flags, const struct record_part *parts, uint32_t n_parts)
+void ask_tell(struct bridge *b, enum record_kind kind, const struct bridge_ask *a, uint8_t flags,
+              const struct record_part *parts, uint32_t n_parts)
 {
     struct record_spec spec = { .nsp = slice_text("/"), .parts = parts, .n_parts = n_parts };
     uint32_t n_bytes;
 
-    spec.header.kind = RECORD_REPLY;
-    spec.header.id = request;
-    spec.header.targets = 1ull << slot;
-    spec.header.detail = n_expected;
+    spec.header.kind = (uint8_t)kind;
+    spec.header.id = a->request;
+    spec.header.targets = 1ull << a->slot;
+    spec.header.detail = a->n_expected;
     spec.header.flags = flags | RECORD_LOCAL;
     n_bytes = record_size(&spec);
     if (n_bytes == 0 || n_bytes > ring_record_bytes_max(&b->ring)) {
@@ -170,16 +175,48 @@ static void reply(struct bridge *b, uint64_t request, uint32_t slot, uint32_t n_
     bridge_append(b, &spec);
 }
 
-/* It ends. RECORD_LOST: Redis is away. Without flags it is complete, or its time is up: the numbers tell. */
-static void end_ask(struct bridge *b, struct bridge_ask *a, uint8_t flags)
+void ask_tell_text(struct bridge *b, const struct bridge_ask *a, uint8_t flags, struct slice text)
 {
-    reply(b, a->request, a->slot, a->n_expected, flags | RECORD_LAST, NULL, 0);
-    close_ask(b, a);
+    struct record_part part = { .payload = text };
+
+    ask_tell(b, RECORD_REPLY, a, flags, &part, 1);
 }
 
-static bool is_complete(const struct bridge_ask *a)
+bool ask_is_complete(const struct bridge_ask *a)
 {
     return a->n_expected != ASK_UNCOUNTED && a->n_answers >= a->n_expected;
+}
+
+void ask_tell_end(struct bridge *b, const struct bridge_ask *a, uint8_t flags,
+                  const struct slice *uids, uint32_t n_uids)
+{
+    char text[64 + ASK_NAMES_MAX * (ADAPTER_UID_CHARS * 8 + 3)];
+    struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
+    uint32_t n_asked = a->n_expected == ASK_UNCOUNTED ? a->n_answers : a->n_expected;
+    char digits[JSON_NUMBER_MAX];
+
+    if (a->type == ADAPTER_SERVER_EMIT) {
+        ask_tell(b, RECORD_REPLY, a, flags | RECORD_LAST, NULL, 0); /* the numbers tell */
+        return;
+    }
+    msgpack_put_text(&sink, "[");
+    msgpack_put_bytes(&sink, slice_of(digits, json_put_number(digits, n_asked)));
+    msgpack_put_text(&sink, ",");
+    msgpack_put_bytes(&sink, slice_of(digits, json_put_number(digits, a->n_answers)));
+    for (uint32_t i = 0; i < n_uids; i++) {
+        msgpack_put_text(&sink, ",");
+        msgpack_put_json_string(&sink, uids[i]);
+    }
+    msgpack_put_text(&sink, "]");
+    assert(!sink.too_big);
+    ask_tell_text(b, a, flags | RECORD_LAST, msgpack_sink_slice(&sink, 0));
+}
+
+void ask_end(struct bridge *b, struct bridge_ask *a, uint8_t flags)
+{
+    if (!a->told)
+        ask_tell_end(b, a, flags, NULL, 0);
+    ask_drop(b, a);
 }
 
 /* --- asking --- */
@@ -207,14 +244,23 @@ static const struct bridge_namespace *namespace_of(const struct bridge *b, struc
     return NULL;
 }
 
-static bool ask_count(struct bridge *b, struct slice channel)
+/* Which request brings what the worker wants. Ids alone are the smallest answer, but that request knows no excepted rooms. */
+static enum adapter_type type_of(const struct record_header *header)
 {
-    struct slice words[3] = { slice_text("PUBSUB"), slice_text("NUMSUB"), channel };
-
-    return link_command(&b->out, 3, words);
+    if (header->kind == RECORD_SERVER_EMIT)
+        return ADAPTER_SERVER_EMIT;
+    if (header->kind == RECORD_BROADCAST)
+        return ADAPTER_BROADCAST;
+    switch ((enum record_fetch)header->detail) {
+    case FETCH_ROOMS: return ADAPTER_ALL_ROOMS;
+    case FETCH_SOCKET_IDS:
+    case FETCH_COUNT: return header->n_except == 0 ? ADAPTER_SOCKETS : ADAPTER_FETCH;
+    case FETCH_SOCKETS: break;
+    }
+    return ADAPTER_FETCH;
 }
 
-/* The event of a record: part 0 and its attachments. */
+/* The event of a server-side emit: part 0 and its attachments. */
 static void take_event(const struct record_view *view, struct msgpack_text *event)
 {
     uint8_t opcode;
@@ -226,148 +272,107 @@ static void take_event(const struct record_view *view, struct msgpack_text *even
         event->attachments[event->n_attachments++] = record_part(view, i, &opcode);
 }
 
-/* Channel and request in b->message. False: it cannot be written, counted. */
-static bool put_server_emit(struct bridge *b, const struct record_view *view,
-                            struct slice request_id, struct slice *channel, struct slice *payload)
+static enum adapter_result put_server_emit(struct bridge *b, const struct record_view *view,
+                                           struct slice id, struct msgpack_sink *sink,
+                                           struct msgpack_sink *scratch)
 {
     static struct msgpack_text event;
-    uint64_t n_bytes = view->header->n_bytes;
+
+    take_event(view, &event);
+    if (event.n_attachments > 0)
+        return adapter_put_server_emit_binary(sink, scratch, bridge_uid(b), id, &event);
+    adapter_put_server_emit(sink, bridge_uid(b), id, event.json);
+    return ADAPTER_OK;
+}
+
+static enum adapter_result put_broadcast(struct bridge *b, const struct record_view *view,
+                                         struct slice id, struct adapter_opts *opts,
+                                         struct msgpack_sink *sink, struct msgpack_sink *scratch)
+{
+    static struct msgpack_text event;
+
+    opts->flags.has_timeout = true;
+    opts->flags.timeout_ms = view->header->detail;
+    if (!outbound_event(b, view, &event))
+        return ADAPTER_TOO_BIG;
+    return adapter_put_broadcast_request(sink, scratch, bridge_uid(b), id, view->nsp, opts, &event);
+}
+
+/* Channel and request in b->message. False: it cannot be written, counted. */
+static bool put_request(struct bridge *b, const struct record_view *view, enum adapter_type type,
+                        struct slice id, struct slice *channel, struct slice *payload)
+{
     enum adapter_result result = ADAPTER_OK;
     struct msgpack_sink sink, scratch;
+    struct adapter_opts opts;
+    uint64_t n_bytes = view->header->n_bytes;
+    uint64_t n_names = outbound_selector(view, &opts);
 
-    if (view->header->n_parts == 0 || bridge_room(&b->scratch, 7 * n_bytes + 4096) == NULL ||
-        bridge_room(&b->message, 4 * n_bytes + 4096) == NULL) {
-        count_add(b->row, COUNT_REDIS_DROPPED_TOO_BIG, 1);
+    if (bridge_room(&b->scratch, 7 * n_bytes + 4096) == NULL ||
+        bridge_room(&b->message, 4 * n_bytes + n_names + 4096) == NULL) {
+        bridge_undecodable(b, ADAPTER_TOO_BIG);
         return false;
     }
-    take_event(view, &event);
     sink = msgpack_sink_of(b->message.bytes, b->message.n_max);
     scratch = msgpack_sink_of(b->scratch.bytes, b->scratch.n_max);
     adapter_put_request_channel(&sink, slice_text(b->config->redis_key), view->nsp);
     *channel = msgpack_sink_slice(&sink, 0);
-    if (event.n_attachments == 0)
-        adapter_put_server_emit(&sink, bridge_uid(b), request_id, event.json);
+    if (type == ADAPTER_SERVER_EMIT)
+        result = put_server_emit(b, view, id, &sink, &scratch);
+    else if (type == ADAPTER_BROADCAST)
+        result = put_broadcast(b, view, id, &opts, &sink, &scratch);
     else
-        result = adapter_put_server_emit_binary(&sink, &scratch, bridge_uid(b), request_id, &event);
+        adapter_put_query(&sink, type, bridge_uid(b), id, &opts);
     *payload = msgpack_sink_slice(&sink, channel->n_bytes);
     if (result == ADAPTER_OK && !sink.too_big)
         return true;
-    count_add(b->row, COUNT_REDIS_DROPPED_UNDECODABLE, 1);
+    bridge_undecodable(b, result);
     return false;
 }
 
-void ask_server_emit(struct bridge *b, const struct record_view *view)
+bool ask_pubsub(struct bridge *b, const char *what, struct slice about)
+{
+    struct slice words[3] = { slice_text("PUBSUB"), slice_text(what), about };
+
+    return link_command(&b->out, 3, words);
+}
+
+/* Nothing is sent. RECORD_TRUNCATED: too many are under way. */
+static void refuse(struct bridge *b, const struct record_header *header, enum adapter_type type,
+                   uint8_t flags)
+{
+    struct bridge_ask none = { .request = header->id, .slot = header->slot, .type = (uint8_t)type };
+
+    ask_tell_end(b, &none, flags | RECORD_LOST, NULL, 0);
+}
+
+void ask_record(struct bridge *b, const struct record_view *view)
 {
     const struct record_header *header = view->header;
     const struct bridge_namespace *n = namespace_of(b, view->nsp);
+    enum adapter_type type = type_of(header);
     struct slice channel, payload;
-    struct bridge_ask *a = NULL;
     char id[ADAPTER_UID_CHARS];
-    bool sent;
+    struct bridge_ask *a;
 
-    if ((header->flags & RECORD_WANTS_ACK) == 0) {
-        if (put_server_emit(b, view, (struct slice){ NULL, 0 }, &channel, &payload))
+    if ((type == ADAPTER_SERVER_EMIT && header->n_parts == 0) || header->slot >= PEAL_SLOT_BRIDGE)
+        return;
+    if (type == ADAPTER_SERVER_EMIT && (header->flags & RECORD_WANTS_ACK) == 0) {
+        if (put_request(b, view, type, (struct slice){ NULL, 0 }, &channel, &payload))
             (void)bridge_publish(b, channel, payload); /* counted there */
         return;
     }
-    if (header->slot >= PEAL_SLOTS || header->slot == PEAL_SLOT_BRIDGE)
+    if (!is_reachable(b) || n == NULL) {
+        refuse(b, header, type, 0);
         return;
-    if (is_reachable(b) && n != NULL)
-        a = open_ask(b, header, n->index);
-    if (a == NULL) { /* TRUNCATED besides: too many are under way */
-        reply(b, header->id, header->slot, 0,
-              RECORD_LAST | RECORD_LOST | (is_reachable(b) && n != NULL ? RECORD_TRUNCATED : 0u),
-              NULL, 0);
+    }
+    a = open_ask(b, header, n->index, type);
+    if (a == NULL) {
+        refuse(b, header, type, RECORD_TRUNCATED);
         return;
     }
     put_id(&b->asks, a, id);
-    sent = put_server_emit(b, view, slice_of(id, sizeof id), &channel, &payload) &&
-           ask_count(b, channel) && bridge_publish(b, channel, payload);
-    if (!sent)
-        end_ask(b, a, RECORD_LOST);
-}
-
-/* --- what comes back --- */
-
-void ask_counted(struct bridge *b, const struct bridge_namespace *n, uint64_t n_servers)
-{
-    struct bridge_asks *as = &b->asks;
-
-    for (uint32_t place = as->first_uncounted; place != 0; place = as->items[place - 1].next) {
-        struct bridge_ask *a = &as->items[place - 1];
-
-        if (a->nsp != n->index)
-            continue;
-        take_count(as, a, n_servers == 0 ? 0 : (uint32_t)n_servers - 1);
-        if (is_complete(a))
-            end_ask(b, a, 0);
-        return;
-    }
-}
-
-void ask_answered(struct bridge *b, struct slice payload)
-{
-    static struct adapter_reply r;
-    static struct record_part parts[1 + SIO_ATTACHMENTS_MAX];
-    struct msgpack_sink sink;
-    struct bridge_ask *a;
-    enum adapter_result result;
-    uint8_t flags = 0;
-
-    if (b->asks.n == 0)
-        return; /* nearly always: answers to others' questions */
-    if (!bridge_decode_sink(b, payload, &sink))
-        return;
-    result = adapter_read_reply(payload, &sink, &r);
-    if (result != ADAPTER_OK) {
-        bridge_undecodable(b, result);
-        return;
-    }
-    a = find(&b->asks, r.request_id);
-    if (a == NULL || r.type != ADAPTER_SERVER_EMIT)
-        return;
-    a->n_answers++;
-    if (is_complete(a))
-        flags |= RECORD_LAST;
-    parts[0] = (struct record_part){ .payload = r.value.json };
-    if (r.value.n_attachments > SIO_ATTACHMENTS_MAX) {
-        flags |= RECORD_TRUNCATED;
-        r.value.n_attachments = 0;
-        parts[0].payload = slice_text("null");
-    }
-    for (uint32_t i = 0; i < r.value.n_attachments; i++)
-        parts[1 + i] = (struct record_part){ .payload = r.value.attachments[i] };
-    reply(b, a->request, a->slot, a->n_expected, flags, parts, 1 + r.value.n_attachments);
-    if ((flags & RECORD_LAST) != 0)
-        close_ask(b, a);
-}
-
-/* --- time --- */
-
-void ask_expire(struct bridge *b)
-{
-    struct bridge_asks *as = &b->asks;
-    uint32_t budget = EXPIRES_PER_TURN;
-
-    if (as->n == 0)
-        return;
-    if (b->in.state != LINK_UP || b->out.state != LINK_UP) {
-        /* answers may have been missed: nobody is to wait for them */
-        for (uint32_t i = 0; i < as->fresh && b->n_pending == 0; i++)
-            if (as->items[i].request != 0)
-                end_ask(b, &as->items[i], RECORD_LOST);
-        return;
-    }
-    while (b->n_pending == 0) {
-        uint32_t place = wheel_expire(&as->wheel, b->now_ms, &budget);
-
-        if (place == WHEEL_NONE)
-            return;
-        end_ask(b, &as->items[place], 0);
-    }
-}
-
-uint32_t ask_rest_ms(const struct bridge *b)
-{
-    return wheel_next_ms(&b->asks.wheel, b->now_ms);
+    if (!put_request(b, view, type, slice_of(id, sizeof id), &channel, &payload) ||
+        !ask_pubsub(b, "NUMSUB", channel) || !bridge_publish(b, channel, payload))
+        ask_end(b, a, RECORD_LOST);
 }

@@ -22,10 +22,12 @@
 #include "session/publish.h"
 #include "shm/atomic.h"
 
+#define PADDED(n_bytes)    (((n_bytes) + 7u) & ~7u) /* records that wait lie aligned */
 #define RECORDS_PER_TURN   256
 #define FULL_RETRY_MS      2
 #define LIFE_LOST_FLUSH_MS 1000
-#define SUBSCRIPTIONS_EACH 4 /* of a namespace: one pattern, three channels */
+#define CHANNELS_MAX       256 /* of a list that Redis was asked for */
+#define SUBSCRIPTIONS_EACH 4   /* of a namespace: one pattern, three channels */
 
 char *bridge_room(struct bridge_buffer *b, uint64_t n_bytes)
 {
@@ -72,29 +74,29 @@ bool bridge_publish(struct bridge *b, struct slice channel, struct slice payload
     return false;
 }
 
-bool bridge_respond(struct bridge *b, struct slice nsp, struct slice payload)
+bool bridge_respond(struct bridge *b, struct slice nsp, struct slice asker, struct slice payload)
 {
     char name[2 * CONFIG_TEXT_MAX + NAME_BYTES_MAX];
     struct msgpack_sink sink = msgpack_sink_of(name, sizeof name);
 
-    adapter_put_response_channel(&sink, slice_text(b->config->redis_key), nsp,
-                                 (struct slice){ NULL, 0 });
+    adapter_put_response_channel(&sink, slice_text(b->config->redis_key), nsp, asker);
     return !sink.too_big && bridge_publish(b, msgpack_sink_slice(&sink, 0), payload);
 }
 
-/* A namespace's name in a pattern must mean itself. Node does not escape it and filters afterwards; so do we, besides. */
-static void put_pattern(struct msgpack_sink *sink, struct slice key, struct slice nsp)
+/* Node does not escape a namespace's name and filters afterwards; so do we, besides. */
+void bridge_put_pattern(struct msgpack_sink *sink, struct slice key, const char *suffix,
+                        struct slice nsp, const char *tail)
 {
-    struct slice texts[] = { key, { "#", 1 }, nsp };
+    struct slice texts[] = { key, slice_text(suffix), { "#", 1 }, nsp };
 
-    for (uint32_t t = 0; t < 3; t++) {
+    for (uint32_t t = 0; t < sizeof texts / sizeof texts[0]; t++) {
         for (uint32_t i = 0; i < texts[t].n_bytes; i++) {
             if (strchr("*?[]\\", texts[t].bytes[i]) != NULL)
                 msgpack_put_text(sink, "\\");
             msgpack_put_bytes(sink, slice_of(texts[t].bytes + i, 1));
         }
     }
-    msgpack_put_text(sink, "#*");
+    msgpack_put_text(sink, tail);
 }
 
 /* (P)SUBSCRIBE and back: one pattern for broadcasts, exactly one subscription to the request channel, which is what peers count us by, and the two on which
@@ -108,7 +110,7 @@ static bool say(struct bridge *b, const struct bridge_namespace *n, const char *
     struct slice words[4] = { slice_text(to_pattern), { NULL, 0 } };
     uint32_t at[3];
 
-    put_pattern(&sink, key, bridge_nsp(n));
+    bridge_put_pattern(&sink, key, "", bridge_nsp(n), "#*");
     words[1] = msgpack_sink_slice(&sink, 0);
     if (sink.too_big || !link_command(&b->in, 2, words))
         return false;
@@ -205,7 +207,8 @@ static void on_broadcast(struct bridge *b, struct slice pattern, struct slice ch
     for (uint32_t i = 0; i < b->n_namespaces; i++) {
         struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
 
-        put_pattern(&sink, slice_text(b->config->redis_key), bridge_nsp(&b->namespaces[i]));
+        bridge_put_pattern(&sink, slice_text(b->config->redis_key), "",
+                           bridge_nsp(&b->namespaces[i]), "#*");
         if (slice_equal(pattern, msgpack_sink_slice(&sink, 0))) {
             inbound_broadcast(b, &b->namespaces[i], channel, payload);
             return;
@@ -275,6 +278,16 @@ static bool on_subscriber_reply(void *context, struct redisReply *reply)
     return b->n_pending == 0; /* the ring is full: what follows stays in Redis' hands, in order */
 }
 
+static void on_channels(struct bridge *b, const struct redisReply *reply)
+{
+    struct slice channels[CHANNELS_MAX];
+    uint32_t n = 0;
+
+    for (size_t i = 0; i < reply->elements && n < CHANNELS_MAX; i++)
+        channels[n++] = reply_text(reply->element[i]);
+    ask_listed(b, channels, n);
+}
+
 static bool on_publisher_reply(void *context, struct redisReply *reply)
 {
     struct bridge *b = context;
@@ -282,10 +295,12 @@ static bool on_publisher_reply(void *context, struct redisReply *reply)
 
     if (reply->type == REDIS_REPLY_ERROR)
         log_error("redis_error", "link=%s error=%s", b->out.name, reply->str);
-    /* the only answer that is a list: of PUBSUB NUMSUB */
-    if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 &&
-        reply->element[1]->type == REDIS_REPLY_INTEGER &&
-        channel_kind(b, reply_text(reply->element[0]), &n) == CHANNEL_REQUEST)
+    if (reply->type != REDIS_REPLY_ARRAY)
+        return true;
+    /* PUBSUB NUMSUB and PUBSUB CHANNELS are the only answers that are lists */
+    if (reply->elements != 2 || reply->element[1]->type != REDIS_REPLY_INTEGER)
+        on_channels(b, reply);
+    else if (channel_kind(b, reply_text(reply->element[0]), &n) == CHANNEL_REQUEST)
         ask_counted(b, n, (uint64_t)reply->element[1]->integer);
     return b->n_pending == 0;
 }
@@ -307,12 +322,23 @@ static void commit(struct bridge *b, const uint8_t *bytes, uint32_t n_bytes, uin
     count_add(b->row, COUNT_RING_RECORDS, 1);
 }
 
+/* Room behind the records that wait; NULL: no memory. */
+static uint8_t *pending_room(struct bridge *b, uint32_t n_bytes)
+{
+    if ((uint64_t)b->pending_at + b->n_pending + n_bytes > b->pending.n_max && b->pending_at > 0) {
+        memmove(b->pending.bytes, b->pending.bytes + b->pending_at, b->n_pending);
+        b->pending_at = 0;
+    }
+    if (bridge_room(&b->pending, (uint64_t)b->pending_at + b->n_pending + n_bytes) == NULL)
+        return NULL;
+    return (uint8_t *)b->pending.bytes + b->pending_at + b->n_pending;
+}
+
 void bridge_append(struct bridge *b, struct record_spec *spec)
 {
     struct timespec ts;
     uint32_t n_bytes;
     uint8_t *bytes;
-    uint64_t at;
 
     clock_gettime(CLOCK_MONOTONIC, &ts);
     spec->header.origin = ORIGIN_REDIS;
@@ -320,44 +346,67 @@ void bridge_append(struct bridge *b, struct record_spec *spec)
     spec->header.generation = b->child->generation;
     spec->header.time_us = (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
     n_bytes = record_size(spec);
-    bytes = n_bytes == 0 ? NULL : (uint8_t *)bridge_room(&b->pending, n_bytes);
+    bytes = n_bytes == 0 ? NULL : pending_room(b, PADDED(n_bytes));
     if (bytes == NULL) {
         count_add(b->row, COUNT_REDIS_DROPPED_TOO_BIG, 1);
         return;
     }
-    assert(b->n_pending == 0);
     record_write(bytes, spec, b->region.header->hash_key);
-    switch (ring_reserve(&b->ring, n_bytes, &at)) {
-    case RING_OK: commit(b, bytes, n_bytes, at); return;
-    case RING_FULL:
-        b->n_pending = n_bytes;
-        shm_store_u64(&b->slot->waits_since_ms, b->now_ms);
-        return;
-    case RING_TOO_BIG: break;
-    }
-    count_add(b->row, COUNT_REDIS_DROPPED_TOO_BIG, 1);
+    b->n_pending += PADDED(n_bytes);
+    bridge_retry(b);
 }
 
 void bridge_retry(struct bridge *b)
 {
-    uint64_t at;
+    while (b->n_pending > 0) {
+        const uint8_t *bytes = (const uint8_t *)b->pending.bytes + b->pending_at;
+        uint32_t n_bytes = ((const struct record_header *)(const void *)bytes)->n_bytes;
+        uint64_t at;
 
-    if (b->n_pending == 0 || ring_reserve(&b->ring, b->n_pending, &at) != RING_OK)
-        return;
-    commit(b, (const uint8_t *)b->pending.bytes, b->n_pending, at);
-    b->n_pending = 0;
+        switch (ring_reserve(&b->ring, n_bytes, &at)) {
+        case RING_OK: commit(b, bytes, n_bytes, at); break;
+        case RING_FULL:
+            if (b->slot->waits_since_ms == 0)
+                shm_store_u64(&b->slot->waits_since_ms, b->now_ms);
+            return;
+        case RING_TOO_BIG: count_add(b->row, COUNT_REDIS_DROPPED_TOO_BIG, 1); break;
+        }
+        b->n_pending -= PADDED(n_bytes);
+        b->pending_at += PADDED(n_bytes);
+    }
+    b->pending_at = 0;
     shm_store_u64(&b->slot->waits_since_ms, 0);
+}
+
+/* Is it for us to ask the cluster? */
+static bool is_question(const struct record_header *header)
+{
+    if (header->origin != ORIGIN_LOCAL || (header->targets >> PEAL_SLOT_BRIDGE & 1) == 0)
+        return false;
+    return header->kind == RECORD_SERVER_EMIT || header->kind == RECORD_FETCH ||
+           (header->kind == RECORD_BROADCAST && (header->flags & RECORD_WANTS_ACK) != 0);
 }
 
 static void on_record(struct bridge *b, const struct record_view *view)
 {
     const struct record_header *header = view->header;
     bool for_us = (header->targets >> PEAL_SLOT_BRIDGE & 1) != 0;
+    bool for_all = header->origin == ORIGIN_LOCAL && (header->flags & RECORD_LOCAL) == 0;
 
+    if (is_question(header)) {
+        ask_record(b, view);
+        return;
+    }
     switch ((enum record_kind)header->kind) {
     case RECORD_BROADCAST:
-        if (header->origin == ORIGIN_LOCAL && (header->flags & RECORD_LOCAL) == 0)
+        if (for_all)
             outbound_record(b, view);
+        break;
+    case RECORD_JOIN:
+    case RECORD_LEAVE:
+    case RECORD_DISCONNECT:
+        if (for_all)
+            outbound_change(b, view);
         break;
     case RECORD_REPLY:
         if (for_us)
@@ -369,12 +418,6 @@ static void on_record(struct bridge *b, const struct record_view *view)
         break;
     case RECORD_GONE: query_gone(b, header->detail); break;
     case RECORD_SERVER_EMIT:
-        if (for_us)
-            ask_server_emit(b, view);
-        break;
-    case RECORD_JOIN:
-    case RECORD_LEAVE:
-    case RECORD_DISCONNECT:
     case RECORD_FETCH:
     case RECORD_NAMESPACE: /* it has woken us, which was all (follow_namespaces) */
     case RECORD_VOID:
@@ -382,15 +425,10 @@ static void on_record(struct bridge *b, const struct record_view *view)
     }
 }
 
-/* Is it for us to ask the cluster? */
-static bool is_question(const struct record_header *header)
-{
-    return header->kind == RECORD_SERVER_EMIT && (header->targets >> PEAL_SLOT_BRIDGE & 1) != 0;
-}
-
 /* Takes in what is there, up to a budget; whether something is left shows when it parks. */
 static void walk(struct bridge *b)
 {
+    b->held = false;
     for (uint32_t i = 0; i < RECORDS_PER_TURN; i++) {
         struct record_view view;
         uint32_t n_bytes = 0;
@@ -411,8 +449,10 @@ static void walk(struct bridge *b)
             continue;
         }
         if (is_question((const struct record_header *)(const void *)b->record.bytes) &&
-            ask_must_wait(b))
-            return; /* and what is behind it waits, too: one order */
+            ask_must_wait(b)) {
+            b->held = true; /* and what is behind it waits, too: one order */
+            return;
+        }
         b->at += (n_bytes + RING_UNIT_BYTES - 1) / RING_UNIT_BYTES;
         shm_store_release_u64(&b->slot->cursor, b->at); /* before it is published: at most once */
         if (record_view(&view, (const uint8_t *)b->record.bytes, n_bytes))
@@ -471,6 +511,7 @@ static bool open_bridge(struct bridge *b, const struct child *child)
     if (bridge_room(&b->record, 65536) == NULL || !ask_open(b))
         return false;
     make_uid(b);
+    log_info("cluster_uid", "uid=%.*s", ADAPTER_UID_CHARS, b->uid);
     follow_namespaces(b);
     shm_store_release_u64(&b->slot->ready_generation, child->generation);
     return true;
@@ -507,9 +548,9 @@ static void turn(struct bridge *b, int signal_fd)
     wait = wait < wait_out ? wait : wait_out;
     if (wait > ask_rest_ms(b))
         wait = ask_rest_ms(b);
-    if (b->n_pending > 0 && wait > FULL_RETRY_MS)
+    if ((b->n_pending > 0 || b->held) && wait > FULL_RETRY_MS)
         wait = FULL_RETRY_MS;
-    if (wait > 0 && !ring_park(&b->ring, b->at))
+    if (wait > 0 && !b->held && !ring_park(&b->ring, b->at))
         wait = 0;
     (void)poll(fds, P_N, (int)wait); /* EINTR: as if nothing had come */
     ring_unpark(&b->ring);

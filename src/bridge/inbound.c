@@ -193,7 +193,7 @@ static bool is_local(const struct bridge *b, struct slice name)
            session_find(&b->region, SESSION_SOCKET, socket_id_index(id), id, &owner, &local, &nsp);
 }
 
-/* 2, 3 and 4: obeyed whoever sent them, in their place in the order. */
+/* 2, 3 and 4: obeyed in their place in the order; a host's own have been obeyed in its ring. */
 static void obey(struct bridge *b, const struct bridge_namespace *n,
                  const struct adapter_request *r)
 {
@@ -217,7 +217,8 @@ static void obey(struct bridge *b, const struct bridge_namespace *n,
 
         adapter_put_done(&sink, r->request_id);
         if (!sink.too_big)
-            (void)bridge_respond(b, bridge_nsp(n), msgpack_sink_slice(&sink, 0));
+            (void)bridge_respond(b, bridge_nsp(n), (struct slice){ NULL, 0 },
+                                 msgpack_sink_slice(&sink, 0));
     }
 }
 
@@ -227,8 +228,7 @@ static void ask(struct bridge *b, const struct bridge_namespace *n, const struct
                                        [ADAPTER_ALL_ROOMS] = FETCH_ROOMS,
                                        [ADAPTER_FETCH] = FETCH_SOCKETS };
     struct record_spec spec = { .nsp = bridge_nsp(n) };
-    struct bridge_query *q =
-        query_open(b, n, r->type, r->request_id, b->config->redis_request_timeout_ms);
+    struct bridge_query *q = query_open(b, n, r, b->config->redis_request_timeout_ms);
 
     if (q == NULL)
         return;
@@ -253,7 +253,7 @@ static void broadcast_with_ack(struct bridge *b, const struct bridge_namespace *
         r->opts.flags.has_timeout ? r->opts.flags.timeout_ms : b->config->redis_request_timeout_ms;
     uint32_t timeout_ms =
         timeout > 0 && timeout < ACK_TIMEOUT_MAX_MS ? (uint32_t)timeout : ACK_TIMEOUT_MAX_MS;
-    struct bridge_query *q = query_open(b, n, ADAPTER_BROADCAST, r->request_id, timeout_ms);
+    struct bridge_query *q = query_open(b, n, r, timeout_ms);
 
     if (q == NULL)
         return;
@@ -293,16 +293,13 @@ static void server_emit(struct bridge *b, const struct bridge_namespace *n,
     uint64_t workers;
     bool is_own;
 
-    if (slice_equal(r->uid, bridge_uid(b)))
-        return;
     if (json_iter_next(&it, &key, &first, &kind) && kind == JSON_STRING)
         (void)json_unescape(first, name, sizeof name);
     is_own = memcmp(name, own_prefix, sizeof own_prefix - 1) == 0;
     if (is_own && (memcmp(name, "peal:data", sizeof name) != 0 || !is_forwarded(b, spec.nsp)))
         return;
     if (r->request_id.bytes != NULL && !is_own) {
-        q = query_open(b, n, ADAPTER_SERVER_EMIT, r->request_id,
-                       b->config->redis_request_timeout_ms);
+        q = query_open(b, n, r, b->config->redis_request_timeout_ms);
         if (q == NULL)
             return;
     }
@@ -336,6 +333,8 @@ void inbound_request(struct bridge *b, const struct bridge_namespace *n, struct 
         bridge_undecodable(b, result);
         return;
     }
+    if (slice_equal(r.uid, bridge_uid(b)))
+        return; /* our own: our workers have seen it in the ring */
     switch (r.type) {
     case ADAPTER_JOIN:
     case ADAPTER_LEAVE:

@@ -1,5 +1,10 @@
-/* outbound.c: a broadcast of this host, in the bytes that a Node server with the same adapter would have published. */
+/* outbound.c: what this host does to clients everywhere, in the bytes that a Node server with the same adapter would have published: broadcasts, and joins, leaves
+ * and disconnects of those that a selector names. The workers have obeyed the latter when they came to the record, and so does every other host: what comes
+ * back to us of our own is dropped (inbound.c). */
 #include "bridge/state.h"
+
+#include <assert.h>
+
 #include "proto/json.h"
 
 #define NAMES_MAX RECORD_NAMES_MAX
@@ -15,8 +20,26 @@ static uint32_t take_names(const struct record_view *view, enum record_list list
     return n;
 }
 
+uint64_t outbound_selector(const struct record_view *view, struct adapter_opts *opts)
+{
+    static struct slice rooms[NAMES_MAX];
+    static struct slice except[NAMES_MAX];
+    uint64_t n_bytes = 0;
+
+    *opts = (struct adapter_opts){ .rooms = rooms, .except = except };
+    opts->n_rooms = take_names(view, RECORD_ROOMS, rooms);
+    opts->n_except = take_names(view, RECORD_EXCEPT, except);
+    opts->flags.is_volatile = (view->header->flags & RECORD_VOLATILE) != 0;
+    opts->flags.has_compress = (view->header->flags & RECORD_NO_COMPRESS) != 0;
+    for (uint32_t i = 0; i < opts->n_rooms; i++)
+        n_bytes += 6ull * rooms[i].n_bytes + 5;
+    for (uint32_t i = 0; i < opts->n_except; i++)
+        n_bytes += 6ull * except[i].n_bytes + 5;
+    return n_bytes;
+}
+
 /* The event as JSON with attachments. A plain client's frame is the event `message` with one argument. False: no memory. */
-static bool take_event(struct bridge *b, const struct record_view *view, struct msgpack_text *event)
+bool outbound_event(struct bridge *b, const struct record_view *view, struct msgpack_text *event)
 {
     uint8_t opcode;
     struct slice payload = record_part(view, 0, &opcode);
@@ -60,29 +83,20 @@ static bool take_event(struct bridge *b, const struct record_view *view, struct 
 
 void outbound_record(struct bridge *b, const struct record_view *view)
 {
-    static struct slice rooms[NAMES_MAX];
-    static struct slice except[NAMES_MAX];
     static struct msgpack_text event; /* 4 KB of attachments; one thread */
-    struct adapter_opts opts = { .rooms = rooms, .except = except };
+    struct adapter_opts opts;
     struct msgpack_sink sink;
     struct msgpack_sink scratch;
     struct slice channel;
-    uint64_t n_names = 0;
+    uint64_t n_names;
     uint64_t n_bytes;
 
     if (b->out.state != LINK_UP) {
         count_add(b->row, COUNT_REDIS_DROPPED_DISCONNECTED, 1);
         return;
     }
-    opts.n_rooms = take_names(view, RECORD_ROOMS, rooms);
-    opts.n_except = take_names(view, RECORD_EXCEPT, except);
-    opts.flags.is_volatile = (view->header->flags & RECORD_VOLATILE) != 0;
-    opts.flags.has_compress = (view->header->flags & RECORD_NO_COMPRESS) != 0;
-    for (uint32_t i = 0; i < opts.n_rooms; i++)
-        n_names += rooms[i].n_bytes + 5;
-    for (uint32_t i = 0; i < opts.n_except; i++)
-        n_names += except[i].n_bytes + 5;
-    if (!take_event(b, view, &event)) {
+    n_names = outbound_selector(view, &opts);
+    if (!outbound_event(b, view, &event)) {
         count_add(b->row, COUNT_REDIS_DROPPED_TOO_BIG, 1);
         return;
     }
@@ -104,4 +118,35 @@ void outbound_record(struct bridge *b, const struct record_view *view)
     }
     (void)bridge_publish(b, channel,
                          msgpack_sink_slice(&sink, channel.n_bytes)); /* counted there */
+}
+
+void outbound_change(struct bridge *b, const struct record_view *view)
+{
+    static struct slice names[NAMES_MAX];
+    enum record_kind kind = (enum record_kind)view->header->kind;
+    uint64_t n_bytes;
+    uint32_t n_names;
+    struct adapter_opts opts;
+    struct msgpack_sink sink;
+    struct slice channel;
+
+    n_bytes = outbound_selector(view, &opts);
+    n_names = take_names(view, RECORD_ARGS, names);
+    for (uint32_t i = 0; i < n_names; i++)
+        n_bytes += 6ull * names[i].n_bytes + 5;
+    if (bridge_room(&b->message, n_bytes + 4096) == NULL) {
+        count_add(b->row, COUNT_REDIS_DROPPED_TOO_BIG, 1);
+        return;
+    }
+    sink = msgpack_sink_of(b->message.bytes, b->message.n_max);
+    adapter_put_request_channel(&sink, slice_text(b->config->redis_key), view->nsp);
+    channel = msgpack_sink_slice(&sink, 0);
+    if (kind == RECORD_DISCONNECT)
+        adapter_put_disconnect(&sink, bridge_uid(b), &opts,
+                               (view->header->flags & RECORD_CLOSE) != 0);
+    else
+        adapter_put_membership(&sink, kind == RECORD_JOIN ? ADAPTER_JOIN : ADAPTER_LEAVE,
+                               bridge_uid(b), &opts, names, n_names);
+    assert(!sink.too_big);
+    (void)bridge_publish(b, channel, msgpack_sink_slice(&sink, channel.n_bytes));
 }

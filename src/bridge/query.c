@@ -11,9 +11,10 @@
 #include "shm/atomic.h"
 
 struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace *n,
-                                enum adapter_type type, struct slice request_id,
-                                uint32_t timeout_ms)
+                                const struct adapter_request *r, uint32_t timeout_ms)
 {
+    struct slice request_id = r->request_id;
+    enum adapter_type type = r->type;
     struct bridge_query *q = NULL;
     uint64_t counter;
 
@@ -38,6 +39,12 @@ struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace 
                                    : timeout_ms / 10 * 8);
     memcpy(q->request_id, request_id.bytes, request_id.n_bytes);
     q->n_request_id = request_id.n_bytes;
+    /* answers to server-side emits go to the common channel always, as Node's do */
+    if (b->config->redis_own_channel && type != ADAPTER_SERVER_EMIT && r->uid.bytes != NULL &&
+        r->uid.n_bytes <= sizeof q->asker) {
+        memcpy(q->asker, r->uid.bytes, r->uid.n_bytes);
+        q->n_asker = r->uid.n_bytes;
+    }
     return q;
 }
 
@@ -74,6 +81,12 @@ static struct slice nsp_of(const struct bridge_query *q)
     return slice_of(q->nsp, q->n_nsp);
 }
 
+static bool respond(struct bridge *b, const struct bridge_query *q, struct slice payload)
+{
+    return bridge_respond(b, nsp_of(q), slice_of(q->n_asker > 0 ? q->asker : NULL, q->n_asker),
+                          payload);
+}
+
 /* The first element of an array, with the attachments of all of them (placeholders name them by number). */
 static bool first_value(const struct record_view *view, struct msgpack_text *value)
 {
@@ -104,14 +117,14 @@ static void answer_list(struct bridge *b, struct bridge_query *q)
         return; /* the asker runs into its timeout */
     sink = msgpack_sink_of(b->payload.bytes, b->payload.n_max);
     if (!adapter_answer_begin(&list, &sink, (enum adapter_type)q->type,
-                              slice_of(q->request_id, q->n_request_id)))
+                              slice_of(q->request_id, q->n_request_id), bridge_uid(b)))
         return;          /* cannot be: there is room for far more */
     if (q->n_answer > 0) /* entries with their commas, as the workers wrote them */
         msgpack_put_bytes(&sink, slice_of(q->answer, q->n_answer));
     adapter_answer_end(&list);
     if (q->truncated)
         note_truncated(b, q);
-    (void)bridge_respond(b, nsp_of(q), msgpack_sink_slice(&sink, 0));
+    (void)respond(b, q, msgpack_sink_slice(&sink, 0));
 }
 
 static void answer_count(struct bridge *b, struct bridge_query *q)
@@ -119,10 +132,11 @@ static void answer_count(struct bridge *b, struct bridge_query *q)
     char text[256];
     struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
 
-    adapter_put_client_count(&sink, slice_of(q->request_id, q->n_request_id), q->n_clients);
+    adapter_put_client_count(&sink, slice_of(q->request_id, q->n_request_id), bridge_uid(b),
+                             q->n_clients);
     q->counted = true;
     if (!sink.too_big)
-        (void)bridge_respond(b, nsp_of(q), msgpack_sink_slice(&sink, 0));
+        (void)respond(b, q, msgpack_sink_slice(&sink, 0));
 }
 
 /* What an application of ours answered, or null: the first value of `view`'s array. */
@@ -148,7 +162,7 @@ static void answer_emit(struct bridge *b, struct bridge_query *q, const struct r
     else
         adapter_put_emit_answer(&sink, id, value.json);
     if (result == ADAPTER_OK && !sink.too_big)
-        (void)bridge_respond(b, nsp_of(q), msgpack_sink_slice(&sink, 0));
+        (void)respond(b, q, msgpack_sink_slice(&sink, 0));
 }
 
 /* Everybody who was asked has answered, or it is time. */
@@ -260,7 +274,7 @@ void query_ack(struct bridge *b, const struct record_view *view)
     scratch = msgpack_sink_of(b->scratch.bytes, b->scratch.n_max);
     if (adapter_put_client_ack(&sink, &scratch, slice_of(q->request_id, q->n_request_id), &value) ==
         ADAPTER_OK)
-        (void)bridge_respond(b, nsp_of(q), msgpack_sink_slice(&sink, 0));
+        (void)respond(b, q, msgpack_sink_slice(&sink, 0));
 }
 
 void query_expire(struct bridge *b)

@@ -32,6 +32,8 @@ struct bridge_query {
     bool counted; /* BROADCAST: the client count has been published */
     char request_id[64];
     uint32_t n_request_id;
+    char asker[64]; /* its uid, if it is to be answered on its own channel (redis_own_channel) */
+    uint32_t n_asker;
     char nsp[NAME_BYTES_MAX + 1]; /* it may have ended on this host when the answer is complete */
     uint32_t n_nsp;
     uint64_t waiting; /* workers whose answer is to come */
@@ -51,7 +53,15 @@ struct bridge_ask {
     uint32_t n_expected; /* ASK_UNCOUNTED: Redis has not told yet */
     uint32_t next;       /* index + 1: of those that wait for their count; of the free ones */
     uint32_t prev;
-    uint8_t slot; /* the worker */
+    uint32_t n_clients;   /* BROADCAST: of all servers that have told */
+    uint32_t n_acks;      /* ... whose acknowledgements have come */
+    uint32_t n_answerers; /* servers that have said who they are */
+    char (*answerers)[ADAPTER_UID_CHARS];
+    uint8_t slot;  /* the worker */
+    uint8_t type;  /* enum adapter_type: the request that was published */
+    uint8_t fetch; /* enum record_fetch: what the worker wants of it */
+    bool told;     /* BROADCAST: the worker knows that all servers have answered */
+    bool naming;   /* its time is up; Redis has been asked who is there */
 };
 
 struct bridge_asks {
@@ -62,6 +72,9 @@ struct bridge_asks {
     uint32_t free;  /* index + 1 */
     uint32_t first_uncounted;
     uint32_t last_uncounted;
+    bool listing;     /* Redis has been asked who is there, ... */
+    uint32_t listed;  /* ... in this namespace */
+    uint64_t list_ms; /* ... at this time */
 };
 
 /* Memory that grows to what was needed once, for building messages. */
@@ -91,9 +104,9 @@ struct bridge {
     struct bridge_asks asks;
     struct bridge_query queries[BRIDGE_QUERIES_MAX];
     struct bridge_buffer payload, scratch, record, pending, message;
-    uint32_t
-        n_pending; /* bytes of a record that waits for room in the ring; nothing more is taken from Redis meanwhile */
-    uint64_t at; /* position in the ring */
+    uint32_t n_pending; /* bytes of records that wait for room in the ring, in `pending` from ... */
+    uint32_t pending_at; /* ... here on; nothing more is taken from Redis meanwhile */
+    uint64_t at;         /* position in the ring */
     uint64_t now_ms;
     bool stop;
 };
@@ -103,12 +116,16 @@ MUST_USE char *bridge_room(struct bridge_buffer *b, uint64_t n_bytes);
 
 struct slice bridge_nsp(const struct bridge_namespace *n);
 struct slice bridge_uid(const struct bridge *b);
+/* key, suffix ("", "-response"), #nsp# and a tail, as a pattern in which key and namespace mean themselves. */
+void bridge_put_pattern(struct msgpack_sink *sink, struct slice key, const char *suffix,
+                        struct slice nsp, const char *tail);
 
 /* PUBLISH. False: not up or too much waits; counted. */
 bool bridge_publish(struct bridge *b, struct slice channel, struct slice payload);
-bool bridge_respond(struct bridge *b, struct slice nsp, struct slice payload);
+/* On the channel for answers; asker.bytes != NULL: on that of the asker alone. */
+bool bridge_respond(struct bridge *b, struct slice nsp, struct slice asker, struct slice payload);
 
-/* Appends a record that came from Redis. FULL: it is kept and bridge.n_pending is not 0. */
+/* Appends a record that came from Redis. FULL: it is kept, behind those that are, and bridge.n_pending is not 0. */
 void bridge_append(struct bridge *b, struct record_spec *spec);
 void bridge_retry(struct bridge *b);
 
@@ -116,8 +133,14 @@ void bridge_retry(struct bridge *b);
 MUST_USE bool bridge_decode_sink(struct bridge *b, struct slice payload, struct msgpack_sink *sink);
 void bridge_undecodable(struct bridge *b, enum adapter_result why);
 
-/* outbound.c: one record of the ring; copied, so that it cannot change under us. */
+/* outbound.c: one record of the ring; copied, so that it cannot change under us: a broadcast, and a join, leave or disconnect. */
 void outbound_record(struct bridge *b, const struct record_view *view);
+void outbound_change(struct bridge *b, const struct record_view *view);
+/* A record's selector, in memory that the next call uses again. Returns how many bytes its names take at most in a message. */
+uint64_t outbound_selector(const struct record_view *view, struct adapter_opts *opts);
+/* A broadcast's event, in the record and in b->payload. False: no memory. */
+MUST_USE bool outbound_event(struct bridge *b, const struct record_view *view,
+                             struct msgpack_text *event);
 
 /* inbound.c: a message of a broadcast channel, and one of a request channel. */
 void inbound_broadcast(struct bridge *b, const struct bridge_namespace *n, struct slice channel,
@@ -126,7 +149,7 @@ void inbound_request(struct bridge *b, const struct bridge_namespace *n, struct 
 
 /* query.c */
 struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace *n,
-                                enum adapter_type type, struct slice request_id,
+                                const struct adapter_request *r,
                                 uint32_t timeout_ms); /* NULL: too many */
 void query_reply(struct bridge *b, const struct record_view *view);
 void query_ack(struct bridge *b, const struct record_view *view);
@@ -136,11 +159,13 @@ void query_expire(struct bridge *b);
 /* ask.c */
 MUST_USE bool ask_open(struct bridge *b);
 void ask_close(struct bridge *b);
-/* A RECORD_SERVER_EMIT for the cluster. Not while it must wait: for room in the ring, or for subscriptions that are about to be confirmed. */
+/* A record that asks the cluster: server-side emit, fetch, or broadcast with acknowledgements. Not while it must wait: for room in the ring, or for
+ * subscriptions that are about to be confirmed. */
 bool ask_must_wait(const struct bridge *b);
-void ask_server_emit(struct bridge *b, const struct record_view *view);
-/* Redis has told how many servers have that namespace; a payload of a response channel. At most one record is appended. */
+void ask_record(struct bridge *b, const struct record_view *view);
+/* Redis has told how many servers have that namespace, and which channels are subscribed to; a payload of a response channel. */
 void ask_counted(struct bridge *b, const struct bridge_namespace *n, uint64_t n_servers);
+void ask_listed(struct bridge *b, const struct slice *channels, uint32_t n_channels);
 void ask_answered(struct bridge *b, struct slice payload);
 /* Once a turn: those end whose time is up, or whose answers may have been missed. */
 void ask_expire(struct bridge *b);

@@ -146,6 +146,17 @@ void adapter_put_membership(struct msgpack_sink *sink, enum adapter_type type, s
 void adapter_put_disconnect(struct msgpack_sink *sink, struct slice uid,
                             const struct adapter_opts *opts, bool close);
 
+/* Requests 0 (opts: rooms only), 1 (no opts) and 5. */
+void adapter_put_query(struct msgpack_sink *sink, enum adapter_type type, struct slice uid,
+                       struct slice request_id, const struct adapter_opts *opts);
+
+/* Request 7. opts.flags.timeout_ms is how long acknowledgements are waited for; `event`, `scratch`
+ * and failure as with adapter_put_broadcast. */
+MUST_USE enum adapter_result adapter_put_broadcast_request(
+    struct msgpack_sink *sink, struct msgpack_sink *scratch, struct slice uid,
+    struct slice request_id, struct slice nsp, const struct adapter_opts *opts,
+    const struct msgpack_text *event);
+
 /* Request 6. `data` is valid JSON text, [event,...]; request_id.bytes == NULL: no answer wanted. */
 void adapter_put_server_emit(struct msgpack_sink *sink, struct slice uid, struct slice request_id,
                              struct slice data);
@@ -162,6 +173,7 @@ MUST_USE enum adapter_result adapter_put_server_emit_binary(struct msgpack_sink 
 /* An answer to a request of ours, as far as it can be read without knowing the request. */
 struct adapter_reply {
     struct slice request_id;
+    struct slice uid;       /* of who answers: Peal hosts say it, Node servers do not (NULL) */
     enum adapter_type type; /* 6, 8, 9; ADAPTER_TYPES: none, as answers to 0 to 5 have */
 
     /* 0 and 5: sockets, 1: rooms; the elements of the array with their commas, without its
@@ -175,12 +187,13 @@ struct adapter_reply {
 };
 
 /* Decodes an answer, as JSON (first byte `{`) or MessagePack. ADAPTER_BAD: it is none, or names no
- * request. Sink: as for adapter_read_request. */
+ * request. Sink: 4 KB is enough for JSON, else as for adapter_read_request. */
 MUST_USE enum adapter_result adapter_read_reply(struct slice payload, struct msgpack_sink *sink,
                                                 struct adapter_reply *out);
 
 /* An answer that is a list: to 0 and 5 `sockets`, to 1 `rooms`. Begin, add, end. An entry that does
- * not fit into the sink as a whole is not added: the answer stays valid JSON. */
+ * not fit into the sink as a whole is not added: the answer stays valid JSON. With uid.bytes != NULL
+ * it says who answers, which Node does not, and ignores. */
 struct adapter_answer {
     struct msgpack_sink *_sink;
     bool _any;
@@ -197,7 +210,8 @@ struct adapter_socket {
 
 /* False: not even an empty list fits. */
 MUST_USE bool adapter_answer_begin(struct adapter_answer *a, struct msgpack_sink *sink,
-                                   enum adapter_type type, struct slice request_id);
+                                   enum adapter_type type, struct slice request_id,
+                                   struct slice uid);
 
 /* False: does not fit, nothing changed; a shorter entry still may. */
 MUST_USE bool adapter_answer_name(struct adapter_answer *a, struct slice name);
@@ -217,8 +231,8 @@ MUST_USE enum adapter_result adapter_put_emit_answer_binary(struct msgpack_sink 
                                                             struct slice request_id,
                                                             const struct msgpack_text *data);
 
-/* To 7: at once, even if there are none. */
-void adapter_put_client_count(struct msgpack_sink *sink, struct slice request_id,
+/* To 7: at once, even if there are none. `uid` as in a list. */
+void adapter_put_client_count(struct msgpack_sink *sink, struct slice request_id, struct slice uid,
                               uint32_t n_clients);
 
 /* To 7: one for each client. `value` is the first argument of its acknowledgement; NULL, or without

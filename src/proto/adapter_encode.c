@@ -177,15 +177,26 @@ static void put_request_id(struct msgpack_sink *sink, struct slice request_id)
     msgpack_put_json_string(sink, request_id);
 }
 
+/* Behind the request id, if it is to be said. */
+static void put_answerer(struct msgpack_sink *sink, struct slice uid)
+{
+    if (uid.bytes == NULL)
+        return;
+    msgpack_put_text(sink, ",\"uid\":");
+    msgpack_put_json_string(sink, uid);
+}
+
 #define LIST_END "]}"
 
 MUST_USE bool adapter_answer_begin(struct adapter_answer *a, struct msgpack_sink *sink,
-                                   enum adapter_type type, struct slice request_id)
+                                   enum adapter_type type, struct slice request_id,
+                                   struct slice uid)
 {
     assert(type == ADAPTER_SOCKETS || type == ADAPTER_ALL_ROOMS || type == ADAPTER_FETCH);
     *a = (struct adapter_answer){ ._sink = sink };
     msgpack_put_text(sink, "{");
     put_request_id(sink, request_id);
+    put_answerer(sink, uid);
     msgpack_put_text(sink, type == ADAPTER_ALL_ROOMS ? ",\"rooms\":[" : ",\"sockets\":[");
     if (sink->too_big || sink->n_max - sink->n_bytes < strlen(LIST_END))
         return false;
@@ -275,13 +286,14 @@ void adapter_put_emit_answer(struct msgpack_sink *sink, struct slice request_id,
     msgpack_put_text(sink, "}");
 }
 
-void adapter_put_client_count(struct msgpack_sink *sink, struct slice request_id,
+void adapter_put_client_count(struct msgpack_sink *sink, struct slice request_id, struct slice uid,
                               uint32_t n_clients)
 {
     char digits[JSON_NUMBER_MAX];
 
     msgpack_put_text(sink, "{\"type\":8,");
     put_request_id(sink, request_id);
+    put_answerer(sink, uid);
     msgpack_put_text(sink, ",\"clientCount\":");
     msgpack_put_bytes(sink, slice_of(digits, json_put_number(digits, n_clients)));
     msgpack_put_text(sink, "}");
@@ -378,6 +390,54 @@ void adapter_put_server_emit(struct msgpack_sink *sink, struct slice uid, struct
     msgpack_put_text(sink, ",\"data\":");
     msgpack_put_bytes(sink, data);
     msgpack_put_text(sink, "}");
+}
+
+void adapter_put_query(struct msgpack_sink *sink, enum adapter_type type, struct slice uid,
+                       struct slice request_id, const struct adapter_opts *opts)
+{
+    assert(type == ADAPTER_SOCKETS || type == ADAPTER_ALL_ROOMS || type == ADAPTER_FETCH);
+    put_request_head(sink, uid, request_id,
+                     type == ADAPTER_SOCKETS     ? "0"
+                     : type == ADAPTER_ALL_ROOMS ? "1"
+                                                 : "5");
+    if (type == ADAPTER_SOCKETS) {
+        msgpack_put_text(sink, ",\"rooms\":");
+        put_json_names(sink, opts->rooms, opts->n_rooms);
+    } else if (type == ADAPTER_FETCH) {
+        put_json_opts(sink, opts);
+    }
+    msgpack_put_text(sink, "}");
+}
+
+MUST_USE enum adapter_result adapter_put_broadcast_request(
+    struct msgpack_sink *sink, struct msgpack_sink *scratch, struct slice uid,
+    struct slice request_id, struct slice nsp, const struct adapter_opts *opts,
+    const struct msgpack_text *event)
+{
+    enum adapter_result result;
+
+    if (!is_array(event->json))
+        return ADAPTER_BAD;
+    msgpack_put_map(sink, 5);
+    put_key(sink, "uid");
+    msgpack_put_string(sink, uid);
+    put_key(sink, "requestId");
+    msgpack_put_string(sink, request_id);
+    put_key(sink, "type");
+    msgpack_put_number(sink, ADAPTER_BROADCAST);
+    put_key(sink, "packet");
+    msgpack_put_map(sink, 3);
+    put_key(sink, "type");
+    msgpack_put_number(sink, 2);
+    put_key(sink, "data");
+    result = put_text(sink, scratch, event);
+    if (result != ADAPTER_OK)
+        return result;
+    put_key(sink, "nsp");
+    msgpack_put_string(sink, nsp);
+    put_key(sink, "opts");
+    put_opts(sink, opts);
+    return sink->too_big ? ADAPTER_TOO_BIG : ADAPTER_OK;
 }
 
 MUST_USE enum adapter_result adapter_put_server_emit_binary(struct msgpack_sink *sink,

@@ -361,9 +361,9 @@ static struct slice take_list(const struct field *f)
 MUST_USE enum adapter_result adapter_read_reply(struct slice payload, struct msgpack_sink *sink,
                                                 struct adapter_reply *out)
 {
-    enum { R_TYPE, R_REQUEST_ID, R_SOCKETS, R_ROOMS, R_DATA, R_PACKET, R_COUNT, N_REPLY };
-    static const char *const names[N_REPLY] = { "type", "requestId", "sockets",    "rooms",
-                                                "data", "packet",    "clientCount" };
+    enum { R_TYPE, R_REQUEST_ID, R_UID, R_SOCKETS, R_ROOMS, R_DATA, R_PACKET, R_COUNT, N_REPLY };
+    static const char *const names[N_REPLY] = { "type",  "requestId", "uid",    "sockets",
+                                                "rooms", "data",      "packet", "clientCount" };
     struct field fields[N_REPLY];
     struct msgpack_text whole;
     enum adapter_result result = take_object(payload, sink, &whole);
@@ -376,6 +376,7 @@ MUST_USE enum adapter_result adapter_read_reply(struct slice payload, struct msg
     out->request_id = take_string(&fields[R_REQUEST_ID], sink);
     if (out->request_id.bytes == NULL)
         return ADAPTER_BAD;
+    out->uid = take_string(&fields[R_UID], sink);
     type = !is_absent(&fields[R_TYPE]) && fields[R_TYPE].kind == JSON_NUMBER
                ? json_number(fields[R_TYPE].value)
                : -1;

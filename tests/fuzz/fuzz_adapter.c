@@ -1,5 +1,5 @@
-/* fuzz_adapter.c: any bytes as a broadcast and as a request; what decodes is written again and
- * must decode to the same. */
+/* fuzz_adapter.c: any bytes as a broadcast, as a request and as an answer; what decodes is written
+ * again and must decode to the same. */
 #include "proto/adapter.h"
 
 #include <stdio.h>
@@ -147,6 +147,31 @@ static void as_request(struct slice payload)
     free(sink.bytes);
 }
 
+static void as_reply(struct slice payload)
+{
+    static struct adapter_reply r;
+    bool is_json = payload.n_bytes > 0 && payload.bytes[0] == '{';
+    struct msgpack_sink sink =
+        new_sink(is_json ? INPUT_MAX : 24 * (uint64_t)payload.n_bytes + 16384);
+    enum adapter_result result = adapter_read_reply(payload, &sink, &r);
+    struct slice key, entry;
+    enum json_kind kind;
+
+    CHECK(result != ADAPTER_TOO_BIG);
+    if (result == ADAPTER_OK) {
+        CHECK(r.request_id.bytes != NULL);
+        if (r.value.json.bytes != NULL)
+            CHECK(json_valid(r.value.json, &kind));
+        if (r.list.bytes != NULL) {
+            struct json_iter it = { r.list.bytes, r.list.bytes + r.list.n_bytes };
+
+            while (json_iter_next(&it, &key, &entry, &kind))
+                CHECK(json_valid(entry, &kind));
+        }
+    }
+    free(sink.bytes);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     struct slice room;
@@ -155,6 +180,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         return 0;
     as_broadcast(slice_of(data, (uint32_t)n));
     as_request(slice_of(data, (uint32_t)n));
+    as_reply(slice_of(data, (uint32_t)n));
     if (adapter_channel_room(slice_of(data, (uint32_t)n), slice_text("k"), slice_text("/"),
                              &room) &&
         room.bytes != NULL)

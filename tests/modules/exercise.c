@@ -152,8 +152,8 @@ static void tell_watchers(struct peal_host *host, peal_socket socket, const char
     struct peal_text watch = peal_text("watch");
     struct peal_selector to = { .rooms = &watch, .n_rooms = 1 };
     struct peal_out out = peal_out(scratch, sizeof scratch);
-    struct peal_text rooms[16];
-    uint32_t n = peal_rooms(host, socket, rooms, 16);
+    struct peal_text rooms[64];
+    uint32_t n = peal_rooms(host, socket, rooms, 64);
     struct peal_text extra = peal_text("extra");
     char id[PEAL_SOCKET_ID_BYTES];
     struct peal_text self = { id, sizeof id };
@@ -166,7 +166,7 @@ static void tell_watchers(struct peal_host *host, peal_socket socket, const char
     peal_put(&out, ",\"");
     peal_put(&out, reason);
     peal_put(&out, "\",[");
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n && i < 64; i++) {
         peal_put(&out, i > 0 ? "," : "");
         peal_put_string(&out, rooms[i]);
     }
@@ -207,6 +207,31 @@ static void *ack_context(peal_ack ack)
     return copy;
 }
 
+static char servers[4096]; /* how they did at the last request: [n_servers,n_silent,"uid",...] */
+
+static void note_servers(const struct peal_answers *answers)
+{
+    struct peal_out out = peal_out(servers, sizeof servers - 1);
+
+    peal_put(&out, "[");
+    peal_put_number(&out, answers->n_servers);
+    peal_put(&out, ",");
+    peal_put_number(&out, answers->n_silent);
+    for (uint32_t i = 0; i < answers->n_silent_names; i++) {
+        peal_put(&out, ",");
+        peal_put_string(&out, answers->silent[i]);
+    }
+    peal_put(&out, "]");
+    servers[out.n_bytes] = '\0';
+}
+
+static enum peal_result do_servers(struct peal_host *host, peal_socket socket,
+                                   const struct peal_event *event)
+{
+    (void)socket;
+    return peal_reply(host, event->ack, peal_json(servers));
+}
+
 static void on_answers(struct peal_host *host, void *context, const struct peal_answers *answers)
 {
     peal_ack ack = *(peal_ack *)context;
@@ -215,6 +240,7 @@ static void on_answers(struct peal_host *host, void *context, const struct peal_
     struct peal_message message;
 
     free(context);
+    note_servers(answers);
     peal_put(&out, "[\"");
     peal_put(&out, peal_result_name(answers->result));
     peal_put(&out, "\",");
@@ -467,7 +493,7 @@ static enum peal_result do_rooms(struct peal_host *host, peal_socket socket,
     struct peal_out out = peal_out(text, sizeof text);
 
     peal_put(&out, "[");
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n && i < 64; i++) {
         peal_put(&out, i > 0 ? "," : "");
         peal_put_string(&out, rooms[i]);
     }
@@ -615,12 +641,25 @@ static const struct {
     const char *name;
     enum peal_result (*run)(struct peal_host *, peal_socket, const struct peal_event *);
 } handlers[] = {
-    { "ask", do_ask },       { "ask-room", do_ask_room },   { "fetch", do_fetch },
-    { "server", do_server }, { "emit", do_emit },           { "change", do_change },
-    { "join", do_join },     { "leave", do_leave },         { "rooms", do_rooms },
-    { "data", do_data },     { "handshake", do_handshake }, { "kick", do_kick },
-    { "slow", do_slow },     { "flood", do_flood },         { "tick", do_tick },
-    { "later", do_later },   { "cluster", do_cluster },     { "reachable", do_reachable },
+    { "ask", do_ask },
+    { "ask-room", do_ask_room },
+    { "fetch", do_fetch },
+    { "server", do_server },
+    { "emit", do_emit },
+    { "change", do_change },
+    { "join", do_join },
+    { "leave", do_leave },
+    { "rooms", do_rooms },
+    { "data", do_data },
+    { "handshake", do_handshake },
+    { "kick", do_kick },
+    { "slow", do_slow },
+    { "flood", do_flood },
+    { "tick", do_tick },
+    { "servers", do_servers },
+    { "later", do_later },
+    { "cluster", do_cluster },
+    { "reachable", do_reachable },
 };
 
 static enum peal_result on_event(struct peal_host *host, peal_socket socket,

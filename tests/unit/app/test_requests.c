@@ -170,6 +170,106 @@ static void test_one_socket_that_was_not_there_is_gone(void **state)
     request_answers_free(&answers);
 }
 
+static void test_the_bridge_tells_who_of_the_other_servers_was_silent(void **state)
+{
+    struct request *r = request_open(&requests, &hub, REQUEST_COUNT);
+    struct peal_answers answers;
+    (void)state;
+
+    r->waiting = 1ull << 0 | 1ull << PEAL_SLOT_BRIDGE;
+    assert_null(take(RECORD_REPLY, r->id, PEAL_SLOT_BRIDGE, 0, "5", 0)); /* of one server */
+    assert_null(take(RECORD_REPLY, r->id, 0, RECORD_LAST, "2", 0));
+    assert_ptr_equal(
+        take(RECORD_REPLY, r->id, PEAL_SLOT_BRIDGE, RECORD_LAST, "[3,1,\"abc-_1\",\"second\"]", 0),
+        r);
+    assert_true(request_answers(r, false, &answers));
+    assert_int_equal(answers.result, PEAL_TIMEOUT);
+    assert_true(peal_is(answers.messages[0].json, "[7]"));
+    assert_int_equal(answers.n_servers, 3);
+    assert_int_equal(answers.n_silent, 2);
+    assert_int_equal(answers.n_silent_names, 2);
+    assert_true(peal_is(answers.silent[0], "abc-_1"));
+    assert_true(peal_is(answers.silent[1], "second"));
+    request_answers_free(&answers);
+}
+
+static void test_all_servers_have_answered(void **state)
+{
+    struct request *r = request_open(&requests, &hub, REQUEST_LIST);
+    struct peal_answers answers;
+    (void)state;
+
+    r->waiting = 1ull << PEAL_SLOT_BRIDGE;
+    assert_ptr_equal(take(RECORD_REPLY, r->id, PEAL_SLOT_BRIDGE, RECORD_LAST, "[2,2]", 0), r);
+    assert_true(request_answers(r, false, &answers));
+    assert_int_equal(answers.result, PEAL_OK);
+    assert_int_equal(answers.n_servers, 2);
+    assert_int_equal(answers.n_silent + answers.n_silent_names, 0);
+    request_answers_free(&answers);
+}
+
+static void test_what_came_before_redis_went_away_is_told(void **state)
+{
+    struct request *a = request_open(&requests, &hub, REQUEST_LIST);
+    struct request *b = request_open(&requests, &hub, REQUEST_LIST);
+    struct peal_answers answers;
+    (void)state;
+
+    a->waiting = b->waiting = 1ull << PEAL_SLOT_BRIDGE;
+    assert_null(take(RECORD_REPLY, a->id, PEAL_SLOT_BRIDGE, 0, "\"x\"", 0));
+    assert_ptr_equal(
+        take(RECORD_REPLY, a->id, PEAL_SLOT_BRIDGE, RECORD_LAST | RECORD_LOST, "[2,1]", 0), a);
+    assert_ptr_equal(requests_gone(&requests, PEAL_SLOT_BRIDGE), b); /* its process died */
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_true(request_answers(i == 0 ? a : b, false, &answers));
+        assert_int_equal(answers.result, PEAL_UNREACHABLE);
+        assert_true(peal_is(answers.messages[0].json, i == 0 ? "[\"x\"]" : "[]"));
+        assert_int_equal(answers.n_silent, i == 0);
+        request_answers_free(&answers);
+    }
+}
+
+static void test_a_room_that_several_have_is_told_once(void **state)
+{
+    struct request *r = request_open(&requests, &hub, REQUEST_LIST);
+    struct peal_answers answers;
+    (void)state;
+
+    r->unique = true;
+    r->waiting = 1ull << 1 | 1ull << 2;
+    assert_null(take(RECORD_REPLY, r->id, 1, RECORD_LAST, "\"b\",\"a,\",\"\"", 0));
+    assert_ptr_equal(take(RECORD_REPLY, r->id, 2, RECORD_LAST, "\"a,\",\"c\",\"b\",\"b\"", 0), r);
+    assert_true(request_answers(r, false, &answers));
+    assert_true(peal_is(answers.messages[0].json, "[\"\",\"a,\",\"b\",\"c\"]"));
+    request_answers_free(&answers);
+}
+
+static void test_a_worker_that_does_not_listen_is_not_expected(void **state)
+{
+    struct request *r = request_open(&requests, &hub, REQUEST_WORKERS);
+    static _Alignas(64) uint8_t bytes[4096];
+    static const uint64_t key[2] = { 1, 2 };
+    struct record_spec spec = { .nsp = slice_text("/") };
+    struct peal_answers answers;
+    struct record_view view;
+    (void)state;
+
+    r->waiting = 3;
+    r->n_expected = 2;
+    spec.header.kind = RECORD_REPLY;
+    spec.header.id = r->id;
+    spec.header.flags = RECORD_LAST;
+    record_write(bytes, &spec, key);
+    assert_true(record_view(&view, bytes, record_size(&spec)));
+    assert_null(requests_take(&requests, &view));
+    assert_ptr_equal(take(RECORD_REPLY, r->id, 1, RECORD_LAST, "[1]", 0), r);
+    assert_true(request_answers(r, false, &answers));
+    assert_int_equal(answers.result, PEAL_OK);
+    assert_int_equal(answers.n_expected, 1);
+    assert_int_equal(answers.n_messages, 1);
+    request_answers_free(&answers);
+}
+
 static void test_the_bounds(void **state)
 {
     static char large[60000];
@@ -201,6 +301,11 @@ int main(void)
         TEST(test_numbers_are_added),
         TEST(test_a_dead_worker_is_not_waited_for),
         TEST(test_one_socket_that_was_not_there_is_gone),
+        TEST(test_the_bridge_tells_who_of_the_other_servers_was_silent),
+        TEST(test_all_servers_have_answered),
+        TEST(test_what_came_before_redis_went_away_is_told),
+        TEST(test_a_room_that_several_have_is_told_once),
+        TEST(test_a_worker_that_does_not_listen_is_not_expected),
         TEST(test_the_bounds),
     };
 

@@ -115,6 +115,8 @@ static const char *const expected[] = {
     "5s",
     "redis_answer_max_bytes",
     "4M",
+    "redis_own_channel",
+    "no",
     "fetch_handshake",
     "minimal",
     "ready_requires_redis",

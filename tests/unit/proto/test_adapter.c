@@ -282,6 +282,8 @@ static void test_recorded_handmade_broadcasts(void **state)
     assert_true(each_message("redis-adapter-inject.json", "socket.io#", check_injected) >= 25);
 }
 
+static uint32_t n_rewritten[ADAPTER_TYPES];
+
 static void assert_optional(const json_t *want, struct slice got)
 {
     if (json_string_value(want) != NULL) /* a macro of jansson would mean our JSON_STRING */
@@ -291,23 +293,37 @@ static void assert_optional(const json_t *want, struct slice got)
 }
 
 /* Requests that we can write ourselves are written again. */
-static void rewrite_request(struct slice payload)
+static void rewrite_request(struct slice payload, struct slice nsp)
 {
     struct msgpack_sink sink = msgpack_sink_of(encode_bytes, sizeof encode_bytes);
+    struct msgpack_sink scratch = msgpack_sink_of(scratch_bytes, sizeof scratch_bytes);
 
-    if (payload.bytes[0] != '{' || request.sid.bytes != NULL)
+    if (request.sid.bytes != NULL || request.has_id)
         return;
-    if (request.type == ADAPTER_JOIN || request.type == ADAPTER_LEAVE)
+    if (payload.bytes[0] != '{') {
+        if (request.type != ADAPTER_BROADCAST)
+            return;
+        assert_int_equal(adapter_put_broadcast_request(&sink, &scratch, request.uid,
+                                                       request.request_id, nsp, &request.opts,
+                                                       &request.data),
+                         ADAPTER_OK);
+    } else if (request.type == ADAPTER_JOIN || request.type == ADAPTER_LEAVE) {
         adapter_put_membership(&sink, request.type, request.uid, &request.opts, request.names,
                                request.n_names);
-    else if (request.type == ADAPTER_DISCONNECT)
+    } else if (request.type == ADAPTER_DISCONNECT) {
         adapter_put_disconnect(&sink, request.uid, &request.opts, request.close);
-    else if (request.type == ADAPTER_SERVER_EMIT)
+    } else if (request.type == ADAPTER_SERVER_EMIT) {
         adapter_put_server_emit(&sink, request.uid, request.request_id, request.data.json);
-    else
+    } else if (request.type == ADAPTER_SOCKETS || request.type == ADAPTER_ALL_ROOMS ||
+               request.type == ADAPTER_FETCH) {
+        adapter_put_query(&sink, request.type, request.uid, request.request_id, &request.opts);
+    } else {
         return;
+    }
     assert_false(sink.too_big);
-    assert_true(slice_equal(msgpack_sink_slice(&sink, 0), payload));
+    if (!slice_equal(msgpack_sink_slice(&sink, 0), payload))
+        fail_msg("written %.*s", (int)sink.n_bytes, sink.bytes);
+    n_rewritten[request.type]++;
 }
 
 static void check_request(const json_t *vector, const json_t *message)
@@ -355,7 +371,8 @@ static void check_request(const json_t *vector, const json_t *message)
         free(dump);
         json_decref(got);
     }
-    rewrite_request(payload);
+    want = json_object_get(json_object_get(decoded, "packet"), "nsp");
+    rewrite_request(payload, want == NULL ? NONE : slice_text(json_string_value(want)));
 }
 
 static void test_recorded_requests(void **state)
@@ -365,6 +382,9 @@ static void test_recorded_requests(void **state)
     assert_true(each_message("redis-emitter.json", "socket.io-request#", check_request) >= 5);
     assert_true(each_message("redis-adapter-inject.json", "socket.io-request#", check_request) >=
                 14);
+    for (uint32_t type = ADAPTER_ALL_ROOMS; type <= ADAPTER_BROADCAST; type++)
+        if (n_rewritten[type] == 0)
+            fail_msg("no request of type %u was written", type);
 }
 
 /* ---- answers ---- */
@@ -417,7 +437,7 @@ static void rewrite_list(struct msgpack_sink *sink, struct slice list, bool is_r
                                      is_rooms   ? ADAPTER_ALL_ROOMS
                                      : is_fetch ? ADAPTER_FETCH
                                                 : ADAPTER_SOCKETS,
-                                     id));
+                                     id, NONE));
     for (uint32_t i = 0; i < n; i++) {
         if (is_fetch)
             rewrite_socket(&a, items[i]);
@@ -434,7 +454,7 @@ static void rewrite_typed_answer(struct msgpack_sink *sink, struct slice payload
     enum json_kind kind;
 
     if (read_request(payload) == ADAPTER_OK && request.type == ADAPTER_CLIENT_COUNT) {
-        adapter_put_client_count(sink, request.request_id, (uint32_t)request.client_count);
+        adapter_put_client_count(sink, request.request_id, NONE, (uint32_t)request.client_count);
     } else if (payload.bytes[0] != '{') {
         assert_int_equal(request.type, ADAPTER_CLIENT_ACK);
         assert_int_equal(adapter_put_client_ack(sink, &scratch, request.request_id, &request.data),
@@ -473,6 +493,137 @@ static void check_answer(const json_t *vector, const json_t *message)
 {
     (void)vector;
     rewrite_answer(unhex(text_of(message, "hex")));
+}
+
+/* What an asker reads of an answer is what stands in it. */
+static void check_reply(const json_t *vector, const json_t *message)
+{
+    static struct adapter_reply reply;
+    struct slice payload = unhex(text_of(message, "hex"));
+    struct msgpack_sink sink = msgpack_sink_of(scratch_bytes, sizeof scratch_bytes);
+    struct slice id, value;
+    enum json_kind kind;
+
+    (void)vector;
+    assert_int_equal(adapter_read_reply(payload, &sink, &reply), ADAPTER_OK);
+    assert_null(reply.uid.bytes); /* Node servers do not say it */
+    if (payload.bytes[0] != '{') {
+        assert_int_equal(reply.type, ADAPTER_CLIENT_ACK);
+        return;
+    }
+    assert_true(json_member(payload, "requestId", &id, &kind));
+    assert_true(slice_equal(reply.request_id, unquoted(id)));
+    if (json_member(payload, "sockets", &value, &kind) ||
+        json_member(payload, "rooms", &value, &kind))
+        assert_true(slice_equal(reply.list, unquoted(value))); /* without its brackets */
+    else
+        assert_null(reply.list.bytes);
+    if (json_member(payload, "data", &value, &kind))
+        assert_true(slice_equal(reply.value.json, value));
+    if (json_member(payload, "clientCount", &value, &kind))
+        assert_true(reply.client_count == json_number(value));
+}
+
+static void test_recorded_answers_are_read(void **state)
+{
+    (void)state;
+    assert_true(each_message("redis-adapter.json", "socket.io-response#", check_reply) >= 15);
+}
+
+static enum adapter_result read_reply(const char *json, struct adapter_reply *out)
+{
+    struct msgpack_sink sink = msgpack_sink_of(scratch_bytes, 4096);
+
+    return adapter_read_reply(slice_text(json), &sink, out);
+}
+
+static void test_odd_answers(void **state)
+{
+    static const char *const bad[] = {
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        "{\"requestId\":7}",
+        "{\"type\":8,\"requestId\":\"a\"}",
+        "{\"type\":8,\"requestId\":\"a\",\"clientCount\":-1}",
+        "{\"type\":8,\"requestId\":\"a\",\"clientCount\":\"1\"}",
+        "{\"requestId\":\"a\"} x",
+    };
+    static struct adapter_reply r;
+    (void)state;
+
+    for (uint32_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_int_equal(read_reply(bad[i], &r), ADAPTER_BAD);
+    assert_int_equal(read_reply("{\"uid\":\"me\",\"requestId\":\"a\",\"sockets\":[ ]}", &r),
+                     ADAPTER_OK);
+    assert_slice(r.uid, "me");
+    assert_non_null(r.list.bytes);
+    assert_int_equal(r.list.n_bytes, 0);
+    assert_int_equal(r.type, ADAPTER_TYPES);
+    assert_int_equal(read_reply("{\"requestId\":\"a\",\"sockets\":{},\"type\":5}", &r), ADAPTER_OK);
+    assert_null(r.list.bytes);
+    assert_int_equal(r.type, ADAPTER_TYPES);
+    assert_int_equal(read_reply("{\"type\":6,\"requestId\":\"a\"}", &r), ADAPTER_OK);
+    assert_null(r.value.json.bytes);
+    assert_int_equal(read_reply("{\"type\":6,\"requestId\":\"\\u0061\",\"data\":[1]}", &r),
+                     ADAPTER_OK);
+    assert_slice(r.request_id, "a");
+    assert_slice(r.value.json, "[1]");
+}
+
+/* Written and read by Peal hosts only: Node sends JSON, and reads both. */
+static void test_server_side_emits_and_their_answers_may_be_binary(void **state)
+{
+    struct msgpack_text text = { .json = slice_text("[\"e\",{\"_placeholder\":true,\"num\":0}]"),
+                                 .n_attachments = 1,
+                                 .attachments = { slice_of("\0\1", 2) } };
+    struct msgpack_sink sink = msgpack_sink_of(encode_bytes, sizeof encode_bytes);
+    struct msgpack_sink scratch = msgpack_sink_of(scratch_bytes, sizeof scratch_bytes);
+    static struct adapter_reply reply;
+    (void)state;
+
+    for (uint32_t with_id = 0; with_id < 2; with_id++) {
+        sink.n_bytes = 0;
+        assert_int_equal(adapter_put_server_emit_binary(&sink, &scratch, slice_text("u"),
+                                                        with_id ? slice_text("r") : NONE, &text),
+                         ADAPTER_OK);
+        assert_int_equal(read_request(msgpack_sink_slice(&sink, 0)), ADAPTER_OK);
+        assert_int_equal(request.type, ADAPTER_SERVER_EMIT);
+        assert_slice(request.uid, "u");
+        assert_true(with_id ? slice_is(request.request_id, "r") : request.request_id.bytes == NULL);
+        assert_true(slice_equal(request.data.json, text.json));
+        assert_int_equal(request.data.n_attachments, 1);
+        assert_true(slice_equal(request.data.attachments[0], text.attachments[0]));
+    }
+    sink.n_bytes = 0;
+    text.json = slice_text("{\"_placeholder\":true,\"num\":0}");
+    assert_int_equal(adapter_put_emit_answer_binary(&sink, &scratch, slice_text("r"), &text),
+                     ADAPTER_OK);
+    scratch = msgpack_sink_of(scratch_bytes, sizeof scratch_bytes);
+    assert_int_equal(adapter_read_reply(msgpack_sink_slice(&sink, 0), &scratch, &reply),
+                     ADAPTER_OK);
+    assert_int_equal(reply.type, ADAPTER_SERVER_EMIT);
+    assert_true(slice_equal(reply.value.json, text.json));
+    assert_true(slice_equal(reply.value.attachments[0], text.attachments[0]));
+}
+
+static void test_a_peal_host_says_who_answers(void **state)
+{
+    struct msgpack_sink sink = msgpack_sink_of(encode_bytes, sizeof encode_bytes);
+    struct adapter_answer a;
+    (void)state;
+
+    assert_true(
+        adapter_answer_begin(&a, &sink, ADAPTER_ALL_ROOMS, slice_text("r"), slice_text("uid123")));
+    adapter_answer_end(&a);
+    assert_slice(msgpack_sink_slice(&sink, 0),
+                 "{\"requestId\":\"r\",\"uid\":\"uid123\",\"rooms\":[]}");
+    sink.n_bytes = 0;
+    adapter_put_client_count(&sink, slice_text("r"), slice_text("uid123"), 2);
+    assert_slice(msgpack_sink_slice(&sink, 0),
+                 "{\"type\":8,\"requestId\":\"r\",\"uid\":\"uid123\",\"clientCount\":2}");
 }
 
 static void test_recorded_answers_are_written_byte_for_byte(void **state)
@@ -526,7 +677,7 @@ static void test_an_answer_is_cut_at_a_whole_entry(void **state)
         uint32_t n_added = 0;
 
         assert_non_null(out);
-        if (!adapter_answer_begin(&a, &sink, ADAPTER_FETCH, slice_text("r"))) {
+        if (!adapter_answer_begin(&a, &sink, ADAPTER_FETCH, slice_text("r"), NONE)) {
             assert_true(n < empty);
             free(out);
             continue;
@@ -780,6 +931,10 @@ int main(void)
         cmocka_unit_test(test_recorded_handmade_broadcasts),
         cmocka_unit_test(test_recorded_requests),
         cmocka_unit_test(test_recorded_answers_are_written_byte_for_byte),
+        cmocka_unit_test(test_recorded_answers_are_read),
+        cmocka_unit_test(test_odd_answers),
+        cmocka_unit_test(test_server_side_emits_and_their_answers_may_be_binary),
+        cmocka_unit_test(test_a_peal_host_says_who_answers),
         cmocka_unit_test(test_an_answer_is_cut_at_a_whole_entry),
         cmocka_unit_test(test_own_forms_of_channels),
         cmocka_unit_test(test_odd_broadcasts),
