@@ -3,24 +3,34 @@ import { createServer } from 'node:http';
 import { Server } from 'socket.io';
 import { createAdapter } from '@socket.io/redis-adapter';
 import { Emitter } from '@socket.io/redis-emitter';
+import Redis from 'ioredis';
 import { createClient } from 'redis';
+import { createClient as createClient5 } from 'redis5';
 
 const context = { io: null, emitter: null, pub: null, sub: null, state: {} };
 
-async function start({ redisUrl, options, adapter, port = 0 }) {
+// Two connected clients of one of the three packages that the adapter takes.
+async function connect(library, url) {
+  const pub = library === 'ioredis' ? new Redis(url, { lazyConnect: true }) : (library === 'redis5' ? createClient5 : createClient)({ url });
+  const sub = pub.duplicate();
+  for (const client of [pub, sub]) client.on('error', (error) => console.error('redis:', error.message));
+  await Promise.all([pub.connect(), sub.connect()]);
+  return { pub, sub };
+}
+
+async function start({ redisUrl, library, options, adapter, port = 0 }) {
   // What is not for Socket.IO would wait for ever.
   const server = createServer((req, res) => res.writeHead(404).end('not found'));
   context.io = new Server(server, options);
   if (redisUrl) {
-    context.pub = createClient({ url: redisUrl });
-    context.sub = context.pub.duplicate();
-    for (const client of [context.pub, context.sub]) client.on('error', (error) => console.error('redis:', error.message));
-    await Promise.all([context.pub.connect(), context.sub.connect()]);
+    Object.assign(context, await connect(library, redisUrl));
     context.io.adapter(createAdapter(context.pub, context.sub, adapter));
     context.emitter = new Emitter(context.pub, adapter.key === undefined ? {} : { key: adapter.key });
-    // The adapter subscribes without telling when it has: wait until this connection's subscriptions stand.
-    context.io.of('/');
-    await context.sub.ping();
+    // The adapter subscribes without telling when it has: Redis knows the channel that is this server's alone, the last one.
+    const { specificResponseChannel } = context.io.of('/').adapter;
+    const words = ['PUBSUB', 'CHANNELS', specificResponseChannel];
+    const channels = () => (library === 'ioredis' ? context.pub.call(...words) : context.pub.sendCommand(words));
+    while ((await channels()).length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
   }
   await new Promise((resolve) => server.listen(port, '127.0.0.1', resolve));
   return { port: server.address().port };
