@@ -259,7 +259,7 @@ bench: bench-programs
 	uname -srm; grep -m1 '^model name' /proc/cpuinfo; nproc; ulimit -n
 	failed=0; while read -r run; do \
 		echo "== $$run"; $(OUT)/bench/$$run </dev/null || failed=1; \
-	done <<< $$'fanout --members=1000 --bar=1.5\nfanout --members=5000 --bar=1.3\nidle --bar=1024'; exit $$failed
+	done <<< $$'fanout --members=1000 --bar=1.5\nfanout --members=5000 --bar=1.3\nidle --bar=1024\npolling --cpu-bar=1.1 --p99-bar=1.25'; exit $$failed
 
 lint: deps-build deps-unit deps-lint
 	$(MAKE) --no-print-directory $(OUT)/gen/version.c

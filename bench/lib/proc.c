@@ -64,6 +64,20 @@ static bool read_stat(pid_t pid, struct entry *out)
     return true;
 }
 
+uint64_t proc_cpu_ns(pid_t pid)
+{
+    char path[64];
+    unsigned long long ns;
+    FILE *f;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/schedstat", pid);
+    f = fopen(path, "re");
+    if (!f || fscanf(f, "%llu", &ns) != 1)
+        die("%s: cannot be read", path);
+    (void)fclose(f);
+    return ns;
+}
+
 static uint32_t read_all(struct entry *all)
 {
     DIR *dir = opendir("/proc");

@@ -14,6 +14,8 @@
 
 /* User and system time of `root` and all its descendants, in ns; 0 when it is gone. */
 uint64_t proc_tree_cpu_ns(pid_t root);
+/* Time that one process (its first thread) has been on a CPU, in ns, to the nanosecond; dies when it is gone. */
+uint64_t proc_cpu_ns(pid_t pid);
 /* Sum of the proportional set sizes of `root` and all its descendants, in bytes. */
 uint64_t proc_tree_pss_bytes(pid_t root);
 /* How many processes `root` and its descendants are. */

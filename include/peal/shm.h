@@ -12,7 +12,7 @@
 #include "peal/limits.h"
 
 #define PEAL_SHM_MAGIC   0x314c414550ull /* "PEAL1" */
-#define PEAL_SHM_VERSION 3
+#define PEAL_SHM_VERSION 4
 
 #define SHM_LINE __attribute__((aligned(128)))
 
@@ -133,6 +133,19 @@ struct shm_session {
 };
 static_assert(sizeof(struct shm_session) == 32, "two entries a cache line");
 
+/* --- clients by address: a table for each worker, written by it alone. Not there where nobody asks (max_connections_per_ip = 0). --- */
+
+#define IP_CLAIM 0x80000000u /* one more is being let in, or not */
+
+struct shm_ip {
+    uint64_t key; /* address_key of src/base/address.h; 0: free, a search ends here */
+    uint32_t
+        word; /* clients of this address that the worker has | IP_CLAIM; 0: `key` was one that has none any more */
+    uint32_t
+        passed; /* addresses with clients whose entries are behind this one; nobody else reads it */
+};
+static_assert(sizeof(struct shm_ip) == 16, "four entries a cache line");
+
 /* --- connection state recovery: what is known of a socket besides; at the same index. Not there if recovery is off. --- */
 
 enum shm_recovery_state {
@@ -200,6 +213,8 @@ struct shm_header {
     uint64_t sessions_offset;   /* struct shm_session [n_workers * sessions_per_slot] */
     uint64_t recovery_offset;   /* struct shm_recovery [as many as sessions]; 0: recovery is off */
     uint64_t blocks_offset;     /* struct shm_recovery_block [as many] */
+    uint64_t ips_offset;        /* struct shm_ip [n_workers * ips_per_slot]; 0: nobody asks */
+    uint64_t ips_per_slot;      /* a power of two */
     uint64_t commits_offset;    /* uint64_t [ring.units] */
     uint64_t payload_offset;    /* ring.units * 64 bytes, mapped twice, back to back */
 

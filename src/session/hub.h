@@ -6,6 +6,7 @@
 #include "session/deferred.h"
 #include "session/rooms.h"
 #include "session/sockets.h"
+#include "session/zipped.h"
 #include "shm/counters.h"
 #include "shm/directory.h"
 #include "shm/namespaces.h"
@@ -29,7 +30,6 @@ struct replies;
 struct inputs;
 struct ends;
 struct poll;
-struct gzip;
 struct recovery;
 struct recoverables;
 struct session;
@@ -62,9 +62,7 @@ struct hub {
     struct poll *polls; /* [sessions_max]: of sessions that poll (polling.c) */
     char *body;         /* polling.c: an answer's body */
     uint32_t body_bytes;
-    struct gzip *gzip; /* http_compression; NULL: off */
-    char *zipped;      /* polling.c: a body compressed */
-    uint32_t zipped_bytes;
+    struct zipped zipped; /* the same compressed (http_compression) */
     uint32_t *
         retry; /* [conns.max]: connections whose input is to be looked at in the next turn; CONN_RETRY */
     uint32_t *retrying; /* [conns.max]: those of this turn */

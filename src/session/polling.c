@@ -60,24 +60,9 @@ enum sid_place polling_find(const struct hub *h, struct slice sid, uint32_t *loc
 /* Compresses a body that is long enough where its client takes that. Returns the coding, CODING_IDENTITY if it stays as it is. */
 static enum coding compress(struct hub *h, enum coding coding, struct slice *body)
 {
-    uint32_t n;
-
-    if (h->gzip == NULL || coding == CODING_IDENTITY ||
-        body->n_bytes < h->config->http_compression_bytes)
-        return CODING_IDENTITY;
-    if (h->zipped_bytes < body->n_bytes) {
-        char *larger = realloc(h->zipped, body->n_bytes);
-
-        if (larger == NULL)
-            return CODING_IDENTITY;
-        h->zipped = larger;
-        h->zipped_bytes = body->n_bytes;
-    }
-    n = gzip_body(h->gzip, coding, *body, h->zipped, body->n_bytes);
-    if (n == 0)
-        return CODING_IDENTITY;
-    *body = slice_of(h->zipped, n);
-    return coding;
+    return body->n_bytes < h->config->http_compression_bytes
+               ? CODING_IDENTITY
+               : zipped_body(&h->zipped, coding, body);
 }
 
 static void answer_payload(struct hub *h, struct conn *c, struct slice body)
@@ -156,11 +141,7 @@ static void forget_bodies(struct hub *h)
         h->body = NULL;
         h->body_bytes = 0;
     }
-    if (h->zipped_bytes > BODY_KEPT) {
-        free(h->zipped);
-        h->zipped = NULL;
-        h->zipped_bytes = 0;
-    }
+    zipped_forget(&h->zipped);
 }
 
 void polling_carry(void *hub, struct conn *c)

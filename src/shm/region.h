@@ -16,6 +16,7 @@ struct region {
     struct shm_session *sessions;
     struct shm_recovery *recovery; /* NULL: recovery is off */
     struct shm_recovery_block *blocks;
+    struct shm_ip *ips; /* NULL: clients are not counted by address */
     uint64_t *commits;
     uint8_t *payload; /* twice the payload area, contiguous */
     uint32_t self;    /* slot of this process, PEAL_SLOT_MASTER for the master */

@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "proto/gzip.h"
 #include "session/acks.h"
 #include "session/ends.h"
 #include "session/input.h"
@@ -125,7 +124,7 @@ static bool open_tables(struct hub *h)
     h->retry = calloc(h->conns.max, sizeof *h->retry);
     h->retrying = calloc(h->conns.max, sizeof *h->retrying);
     h->polls = calloc(h->sockets.sessions_max, sizeof *h->polls);
-    if (h->config->http_compression_bytes > 0 && (h->gzip = gzip_new(GZIP_LEVEL_FAST)) == NULL)
+    if (h->config->http_compression_bytes > 0 && !zipped_open(&h->zipped))
         return false;
     h->selected =
         calloc(h->sockets.socks_max, sizeof *h->selected); /* untouched pages cost nothing */
@@ -243,8 +242,7 @@ void worker_close(struct worker *w)
     free(h->retrying);
     free(h->polls);
     free(h->body);
-    free(h->zipped);
-    gzip_free(h->gzip);
+    zipped_close(&h->zipped);
     files_free(w->files);
     free(w->page);
     free(w->request);

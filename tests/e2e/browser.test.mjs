@@ -1,5 +1,5 @@
 // browser.test.mjs: the real client bundle in a real browser: it connects, upgrades and chats; its page is hidden, freezes and comes back; its worker dies; the
-// whole server is started anew. Screenshots are kept in build/artifacts. PEAL_TEST_TARGET=node asks the real server. @test no-asan timeout=300
+// whole server is started anew. Screenshots are kept in build/artifacts. PEAL_TEST_TARGET=node asks the real server. @test parallel no-asan timeout=300
 import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
 import { createServer } from 'node:http';
@@ -13,8 +13,6 @@ import { onNode, startTarget } from './lib/target.mjs';
 const ROOT = process.env.PEAL_ROOT ?? fileURLToPath(new URL('../..', import.meta.url));
 const PICTURES = join(ROOT, 'build/artifacts');
 const CLIENT_FILES = fileURLToPath(new URL('../node_modules/socket.io/client-dist', import.meta.url));
-// What `recovery` adds is asserted where a build has it.
-const RECOVERY = true;
 
 // A chat as an application would write it, with the bundle that the server itself serves. Everything that happens is kept in window.seen.
 const page = (server, options) => `<!doctype html>
@@ -81,6 +79,7 @@ async function chat(one, two, round) {
 }
 
 const withFiles = (peal = {}) => ({ client_files: CLIENT_FILES, ...peal });
+const RECOVERY = { peal: withFiles({ recovery: '2m' }), node: { connectionStateRecovery: {} } };
 
 test('two windows connect by polling, upgrade and chat; so do two that only poll, over connections that they share', { timeout: 90000 }, async (t) => {
   await mkdir(PICTURES, { recursive: true });
@@ -117,7 +116,7 @@ test('two windows connect by polling, upgrade and chat; so do two that only poll
 
 test('a page that is hidden stays connected; one that was frozen connects again when it wakes', { timeout: 90000 }, async (t) => {
   await mkdir(PICTURES, { recursive: true });
-  const target = await startTarget(t, { workers: 2, pingInterval: 1500, pingTimeout: 5000, peal: withFiles(RECOVERY ? { recovery: '2m' } : {}) });
+  const target = await startTarget(t, { workers: 2, pingInterval: 1500, pingTimeout: 5000, ...RECOVERY });
   const tabs = await startTabs(t);
   const open = async () => {
     const tab = await tabs.open(`${target.url}/chat-page`, page('', {}));
@@ -159,14 +158,16 @@ test('a page that is hidden stays connected; one that was frozen connects again 
   await two.status('connected');
   await one.say('welcome back');
   await two.hears('welcome back');
-  if (RECOVERY) assert.deepEqual((await two.seen()).lines.slice(-2), ['while it sleeps', 'welcome back'], 'nothing was missed');
+  const woken = await two.seen();
+  assert.deepEqual(woken.lines.slice(-2), ['while it sleeps', 'welcome back'], 'nothing was missed');
+  assert.deepEqual(woken.recovered, [false, true]);
   assert.equal((await one.seen()).connects, 1);
   await two.picture(join(PICTURES, `${onNode ? 'node' : 'peal'}-back-again.png`));
 });
 
 test('its worker is killed: the page comes back by itself, other pages notice nothing', { timeout: 90000, skip: onNode }, async (t) => {
   await mkdir(PICTURES, { recursive: true });
-  const target = await startTarget(t, { workers: 2, peal: withFiles(RECOVERY ? { recovery: '2m' } : {}) });
+  const target = await startTarget(t, { workers: 2, ...RECOVERY });
   const browser = await startBrowser(t);
   for (const options of [{}, { transports: ['polling'] }]) {
     const one = await openChat(browser, target, { options });
@@ -187,7 +188,7 @@ test('its worker is killed: the page comes back by itself, other pages notice no
     await chat(one, two, 'after');
     const seen = await one.seen();
     assert.equal(seen.disconnects.length, 1);
-    if (RECOVERY) assert.deepEqual(seen.recovered, [false, true]);
+    assert.deepEqual(seen.recovered, [false, true]);
     assert.equal((await two.seen()).connects, 1, 'the other page noticed nothing');
     await one.picture(`worker-killed${options.transports ? '-polling' : ''}`);
     await one.close();
@@ -199,7 +200,7 @@ test('its worker is killed: the page comes back by itself, other pages notice no
 test('the whole server is started anew: pages come back by themselves', { timeout: 90000 }, async (t) => {
   await mkdir(PICTURES, { recursive: true });
   const port = await freePort();
-  const settings = { workers: 2, port, peal: withFiles(RECOVERY ? { recovery: '2m' } : {}) };
+  const settings = { workers: 2, port, ...RECOVERY };
   const target = await startTarget(t, settings);
   const browser = await startBrowser(t);
   const one = await openChat(browser, target);

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the Spin model checker on the two models of the ring, and on that of sockets that come back: the small configurations, which must hold, and the planted
+# Runs the Spin model checker on the two models of the ring, and on those of sockets that come back and of clients by address: the small configurations, which must hold, and the planted
 # mistakes that small configurations find. `run.sh soak` (or PEAL_SOAK=1) runs the large ones instead: minutes and gigabytes.
 # The tables in the heads of the models say what is what.
 #
@@ -13,18 +13,18 @@ for tool in spin gcc; do
 done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-passed=0 failed=0
+n_cases=0 running=0
+jobs_max=$(nproc)
+[[ $soak == yes ]] && jobs_max=1 # gigabytes each
 
-# verify holds|fails MODEL DEPTH FLAGS...: one case, one line. Whatever is neither an error found nor a whole search without
+# verify CASE holds|fails MODEL DEPTH FLAGS...: one case, one line. Whatever is neither an error found nor a whole search without
 # one (no memory, a search cut at its depth) is a failure of the case.
 verify()
 {
-    local expected=$1 model=$2 depth=$3 log=$work/log got=unknown states optimize=-O2
-    shift 3
+    local folder=$work/$1 expected=$2 model=$3 depth=$4 log=$work/$1/log got=unknown states optimize=-O2
+    shift 4
     [[ $expected == fails && $soak == no ]] && optimize=-O0 # an error is found before a better compiler pays
-    rm -rf "$work/case"
-    mkdir "$work/case"
-    (cd "$work/case" && spin "$@" -a "$here/$model.pml" && gcc $optimize -w -DSAFETY -DCOLLAPSE -o pan pan.c &&
+    (cd "$folder" && spin "$@" -a "$here/$model.pml" && gcc $optimize -w -DSAFETY -DCOLLAPSE -o pan pan.c &&
         ./pan -m"$depth") >"$log" 2>&1
     if grep -q 'errors: 0' "$log"; then
         grep -qE 'max search depth too small|out of memory|not complete' "$log" || got=holds
@@ -33,17 +33,24 @@ verify()
     fi
     states=$(sed -n 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' "$log" | head -n 1)
     if [[ $got == "$expected" ]]; then
-        passed=$((passed + 1))
         printf 'ok    %-5s %-6s %10s states  %s\n' "$model" "$got" "$states" "$*"
     else
-        failed=$((failed + 1))
         printf 'FAIL  %-5s %-6s %10s states  %s: it must be one that %s\n' "$model" "$got" "$states" "$*" "$expected"
         tail -n 40 "$log"
     fi
 }
 
-holds() { verify holds "$@"; }
-fails() { verify fails "$@"; }
+# Cases run beside each other; what they say is printed in their order.
+begin()
+{
+    if ((running >= jobs_max)); then wait -n; running=$((running - 1)); fi
+    mkdir "$work/$n_cases"
+    verify "$n_cases" "$@" >"$work/$n_cases.out" &
+    running=$((running + 1)) n_cases=$((n_cases + 1))
+}
+
+holds() { begin holds "$@"; }
+fails() { begin fails "$@"; }
 
 deep=1000000
 small=(-DR0=1 -DR1=1)
@@ -69,8 +76,14 @@ if [[ $soak == no ]]; then
     for mistake in CLAIM_BY_STORE ARENA_AFTER_CLAIM SEQ_FIRST ONE_COPY FORGET_CLAIMED; do
         fails claim $deep -D$mistake
     done
+    holds ips $deep
+    for mistake in LOOK_FIRST NO_FENCE CLAIMS_DO_NOT_COUNT CLAIM_STAYS REFUSE_ON_CLAIMS NOT_CLEARED; do
+        fails ips $deep -D$mistake
+    done
 else
     holds ring $deep -DP=3 -DRECORDS=1
+    holds ips $deep -DASKS=3 -DLIMIT=2
+    holds ips $deep -DWORKERS=3 -DASKS=1 -DLIMIT=2
     holds bell $deep
     holds bell $deep -DR0=3 -DR1=2 -DCAP=4 -DUNTARGETED
     holds bell $deep -DCAP=3 -DQUARTER=2
@@ -83,5 +96,8 @@ else
     done
     fails bell $deep -DQUARTER=2
 fi
+wait
+for ((i = 0; i < n_cases; i++)); do cat "$work/$i.out"; done | tee "$work/all"
+passed=$(grep -c '^ok ' "$work/all") failed=$((n_cases - passed))
 echo "$passed passed, $failed failed"
 ((failed == 0 && passed > 0))
