@@ -106,6 +106,7 @@ struct bridge {
     struct bridge_buffer payload, scratch, record, pending, message;
     uint32_t n_pending; /* bytes of records that wait for room in the ring, in `pending` from ... */
     uint32_t pending_at; /* ... here on; nothing more is taken from Redis meanwhile */
+    bool held;           /* the record at `at` is a question that must wait */
     uint64_t at;         /* position in the ring */
     uint64_t now_ms;
     bool stop;
