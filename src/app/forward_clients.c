@@ -487,12 +487,12 @@ void forward_clients_start(struct peal_host *host)
 /* All sockets are gone, and what is still asked is not answered any more. */
 void forward_clients_stop(struct peal_host *host)
 {
-    while (f.newest != NULL) {
-        struct forward_client *c = f.newest;
-
+    for (struct forward_client *c = f.newest, *older; c != NULL; c = older) {
+        older = c->older;
         if (c->farewell != NULL)
             forward_count(host, FORWARD_LOST);
-        c->open = c->in_list = false;
-        free_if_over(c);
+        free(c->farewell);
+        free(c);
     }
+    f.newest = NULL;
 }
