@@ -12,7 +12,7 @@
 #include "peal/limits.h"
 
 #define PEAL_SHM_MAGIC   0x314c414550ull /* "PEAL1" */
-#define PEAL_SHM_VERSION 3
+#define PEAL_SHM_VERSION 4
 
 #define SHM_LINE __attribute__((aligned(128)))
 
@@ -80,6 +80,8 @@ struct shm_ring {
     SHM_LINE uint64_t tail;      /* units reserved so far; compare-and-swap */
     SHM_LINE uint64_t consumers; /* mask of slots whose cursors gate; written by the master */
     uint64_t bells_all;          /* how often the master rang everybody */
+    SHM_LINE uint64_t
+        joins; /* where the last RECORD_JOIN ends, of all that were reserved; compare-and-swap */
 };
 
 /* --- namespaces: names that live on this host, so that counts and the bridge agree on an index --- */
@@ -132,6 +134,19 @@ struct shm_session {
     uint8_t _reserved;
 };
 static_assert(sizeof(struct shm_session) == 32, "two entries a cache line");
+
+/* --- clients by address: a table for each worker, written by it alone. Not there where nobody asks (max_connections_per_ip = 0). --- */
+
+#define IP_CLAIM 0x80000000u /* one more is being let in, or not */
+
+struct shm_ip {
+    uint64_t key; /* address_key of src/base/address.h; 0: free, a search ends here */
+    uint32_t
+        word; /* clients of this address that the worker has | IP_CLAIM; 0: `key` was one that has none any more */
+    uint32_t
+        passed; /* addresses with clients whose entries are behind this one; nobody else reads it */
+};
+static_assert(sizeof(struct shm_ip) == 16, "four entries a cache line");
 
 /* --- connection state recovery: what is known of a socket besides; at the same index. Not there if recovery is off. --- */
 
@@ -196,12 +211,15 @@ struct shm_header {
     uint64_t config_bytes;
     uint64_t counters_offset;   /* src/shm/counters.h */
     uint64_t namespaces_offset; /* struct shm_namespaces */
-    uint64_t directory_offset;  /* uint64_t [DIRECTORY_BUCKETS] */
-    uint64_t sessions_offset;   /* struct shm_session [n_workers * sessions_per_slot] */
-    uint64_t recovery_offset;   /* struct shm_recovery [as many as sessions]; 0: recovery is off */
-    uint64_t blocks_offset;     /* struct shm_recovery_block [as many] */
-    uint64_t commits_offset;    /* uint64_t [ring.units] */
-    uint64_t payload_offset;    /* ring.units * 64 bytes, mapped twice, back to back */
+    uint64_t
+        directory_offset; /* uint64_t [DIRECTORY_BUCKETS]; where recovery is on as many behind them (src/shm/directory.h) */
+    uint64_t sessions_offset; /* struct shm_session [n_workers * sessions_per_slot] */
+    uint64_t recovery_offset; /* struct shm_recovery [as many as sessions]; 0: recovery is off */
+    uint64_t blocks_offset;   /* struct shm_recovery_block [as many] */
+    uint64_t ips_offset;      /* struct shm_ip [n_workers * ips_per_slot]; 0: nobody asks */
+    uint64_t ips_per_slot;    /* a power of two */
+    uint64_t commits_offset;  /* uint64_t [ring.units] */
+    uint64_t payload_offset;  /* ring.units * 64 bytes, mapped twice, back to back */
 
     SHM_LINE uint32_t draining; /* enum shm_drain; written by the master */
     uint32_t listeners_closed;  /* 1: nothing is accepted any more */

@@ -131,6 +131,17 @@ static void write_refused(struct scrape *s)
         labelled(s, name, "reason", reasons[i], s->sum.counters[COUNT_REFUSED_HOST_LIMIT + i]);
 }
 
+static void write_proxy_headers(struct scrape *s)
+{
+    static const char *const reasons[] = { "missing", "malformed", "timeout" };
+    static const char name[] = "peal_proxy_headers_refused_total";
+
+    family(s, name, "counter",
+           "Connections closed because they did not begin with a PROXY header, by what was wrong.");
+    for (uint32_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++)
+        labelled(s, name, "reason", reasons[i], s->sum.counters[COUNT_PROXY_MISSING + i]);
+}
+
 static void write_closes(struct scrape *s)
 {
     family(s, "peal_closes_total", "counter", "Clients that ended, by reason.");
@@ -437,6 +448,9 @@ static void write_redis(struct scrape *s)
            s->sum.counters[COUNT_REDIS_PUBLISHED]);
     single(s, "peal_redis_received_total", "counter", "Messages received from Redis.",
            s->sum.counters[COUNT_REDIS_RECEIVED]);
+    single(s, "peal_redis_unwanted_total", "counter",
+           "Messages received from Redis for rooms without members here, dropped undecoded.",
+           s->sum.counters[COUNT_REDIS_UNWANTED]);
 }
 
 static void write_process(struct scrape *s)
@@ -467,6 +481,7 @@ void metrics_write(struct metrics *m, const struct ring *ring, uint64_t now_us, 
     counters_read(s.region, &s.sum);
     write_connections(&s);
     write_refused(&s);
+    write_proxy_headers(&s);
     write_closes(&s);
     write_recoveries(&s);
     write_connects_refused(&s);

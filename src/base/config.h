@@ -6,11 +6,12 @@
 
 #include <stdio.h>
 
-#include "base/slice.h"
+#include "base/address.h"
 
 #define CONFIG_TEXT_MAX       256  /* bytes of one text value, its end included */
-#define CONFIG_LONG_TEXT_MAX  2048 /* lists of origins, listeners, proxies */
+#define CONFIG_LONG_TEXT_MAX  2048 /* lists of origins, listeners */
 #define CONFIG_LISTEN_MAX     8
+#define CONFIG_PROXIES_MAX    64
 #define CONFIG_NAMESPACES_MAX 64
 #define CONFIG_WORKERS_MAX    62
 #define CONFIG_PERCENT \
@@ -103,8 +104,9 @@ struct config {
     char origins[CONFIG_LONG_TEXT_MAX];
     char cors_origin[CONFIG_LONG_TEXT_MAX];
     bool cors_credentials;
-    char trusted_proxies[CONFIG_LONG_TEXT_MAX];
-    uint8_t proxy_protocol;
+    struct address_network trusted_proxies[CONFIG_PROXIES_MAX];
+    uint32_t n_trusted_proxies;
+    bool proxy_protocol;
 
     struct config_redis redis;
     char redis_password_file

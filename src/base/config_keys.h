@@ -32,6 +32,7 @@ enum config_type {
     TYPE_TRANSPORTS,
     TYPE_CPUS,
     TYPE_ORIGINS,
+    TYPE_NETWORKS,
     TYPE_REDIS,
     TYPE_APP,
     TYPE_ABSENT, /* has no member: refused unless it is `none` */

@@ -41,55 +41,6 @@ bool config_list_next(const char **list, char *item, size_t room, bool *fits)
     return true;
 }
 
-/* "127.0.0.1": four numbers up to 255, none with a leading zero (which some take for octal). */
-static bool is_ipv4(const char *text)
-{
-    for (uint32_t i = 0; i < 4; i++) {
-        const char *end;
-        uint64_t number;
-
-        if (!config_take_number(text, &number, &end) || number > 255 ||
-            (text[0] == '0' && end - text > 1) || *end != (i < 3 ? '.' : '\0'))
-            return false;
-        text = end + (i < 3);
-    }
-    return true;
-}
-
-/* "2001:db8::1", "::ffff:127.0.0.1": eight groups of up to four hexadecimal digits, one run of them
- * left out as "::", the last two perhaps as an IPv4 address. No zone. */
-static bool is_ipv6(const char *text)
-{
-    uint32_t n_groups = 0;
-    bool gap = false, after_group = false;
-
-    while (*text != '\0') {
-        size_t n;
-
-        if (text[0] == ':' && text[1] == ':') {
-            if (gap)
-                return false;
-            gap = true;
-            after_group = false;
-            text += 2;
-            continue;
-        }
-        if (after_group && *text++ != ':')
-            return false;
-        n = strspn(text, "0123456789abcdefABCDEF");
-        if (n > 0 && text[n] == '.') {
-            n_groups += 2;
-            return is_ipv4(text) && (gap ? n_groups < 8 : n_groups == 8);
-        }
-        if (n == 0 || n > 4)
-            return false;
-        n_groups++;
-        after_group = true;
-        text += n;
-    }
-    return gap ? n_groups < 8 : n_groups == 8;
-}
-
 const char config_listen_allowed[] =
     "ADDRESS:PORT with a numeric address, [IPV6]:PORT, PORT, or unix:PATH";
 
@@ -97,6 +48,7 @@ bool config_listen_parse(struct config_listen *l, const char *text, char why[CON
 {
     const char *colon = strrchr(text, ':'), *digits = colon != NULL ? colon + 1 : text, *end;
     size_t n = colon != NULL ? (size_t)(colon - text) : 0;
+    struct peer_address address;
     uint64_t port;
 
     memset(l, 0, sizeof *l);
@@ -115,13 +67,13 @@ bool config_listen_parse(struct config_listen *l, const char *text, char why[CON
         return REJECT("%s", config_listen_allowed);
     if (text[0] == '[' && text[n - 1] == ']') {
         memcpy(l->host, text + 1, n - 2);
-        if (is_ipv6(l->host))
+        if (strchr(l->host, ':') != NULL && address_parse(slice_text(l->host), &address))
             return true;
     } else {
         memcpy(l->host, text, n);
         if (strcmp(l->host, "localhost") == 0)
             snprintf(l->host, sizeof l->host, "127.0.0.1");
-        if (is_ipv4(l->host))
+        if (strchr(l->host, ':') == NULL && address_parse(slice_text(l->host), &address))
             return true;
     }
     return REJECT("%s", config_listen_allowed);

@@ -99,6 +99,10 @@ void config_value_limits(const struct config_key *key, char *to, size_t room)
         snprintf(to, room, "%s%ssame-host, *, or origins such as https://*.example.com:8443",
                  key->words != NULL ? key->words : "", key->words != NULL ? ", " : "");
         break;
+    case TYPE_NETWORKS:
+        snprintf(to, room, "none, or addresses, ADDRESS/BITS and unix; up to %llu",
+                 (unsigned long long)key->max);
+        break;
     case TYPE_REDIS:
         snprintf(to, room,
                  "none, redis://[user:password@]host[:port][/db], rediss://… or unix:PATH");
@@ -133,6 +137,21 @@ static void listens_text(const struct config_listen *l, uint32_t n, char *to, si
         char item[CONFIG_TEXT_MAX + 16];
 
         config_listen_text(&l[i], item, sizeof item);
+        if (used + strlen(item) + 3 > room)
+            return;
+        used += (size_t)snprintf(to + used, room - used, "%s%s", i > 0 ? ", " : "", item);
+    }
+}
+
+static void networks_text(const struct config *c, char *to, size_t room)
+{
+    size_t used = 0;
+
+    snprintf(to, room, "none");
+    for (uint32_t i = 0; i < c->n_trusted_proxies; i++) {
+        char item[ADDRESS_TEXT_MAX];
+
+        address_network_text(item, sizeof item, &c->trusted_proxies[i]);
         if (used + strlen(item) + 3 > room)
             return;
         used += (size_t)snprintf(to + used, room - used, "%s%s", i > 0 ? ", " : "", item);
@@ -202,6 +221,7 @@ void config_value_text(const struct config_key *key, const void *base, char *to,
                  c->transport_websocket ? "websocket" : "");
         break;
     case TYPE_CPUS: cpus_text(c, to, room); break;
+    case TYPE_NETWORKS: networks_text(c, to, room); break;
     case TYPE_REDIS: redis_text((const struct config_redis *)(const void *)member, to, room); break;
     case TYPE_APP: {
         static const char *const names[] = { "none", "relay", "forward", "module:" };

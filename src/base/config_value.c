@@ -339,6 +339,29 @@ static bool parse_origins(const struct config_key *key, void *base, const char *
     return true;
 }
 
+static bool parse_networks(const struct config_key *key, void *base, const char *text, char *why)
+{
+    struct config *c = base;
+    char item[CONFIG_TEXT_MAX];
+    bool fits;
+
+    assert(key->offset == offsetof(struct config, trusted_proxies));
+    c->n_trusted_proxies = 0;
+    if (text[0] == '\0' || strcmp(text, key->words) == 0)
+        return true;
+    while (config_list_next(&text, item, sizeof item, &fits)) {
+        if (c->n_trusted_proxies == key->max)
+            return REJECT("at most %llu networks", (unsigned long long)key->max);
+        if (!fits ||
+            !address_network_parse(slice_text(item), &c->trusted_proxies[c->n_trusted_proxies]))
+            return REJECT("\"%.100s\": none, or a list of addresses and networks such as "
+                          "10.0.0.0/8, 192.0.2.7, 2001:db8::/32, unix",
+                          item);
+        c->n_trusted_proxies++;
+    }
+    return true;
+}
+
 static bool parse_app(const struct config_key *key, void *base, const char *text, char *why)
 {
     struct config_namespace *n = base;
@@ -385,6 +408,7 @@ bool config_value_parse(const struct config_key *key, void *base, const char *te
     case TYPE_TRANSPORTS: return parse_transports(base, text, why);
     case TYPE_CPUS: return parse_cpus(key, base, text, why);
     case TYPE_ORIGINS: return parse_origins(key, base, text, why);
+    case TYPE_NETWORKS: return parse_networks(key, base, text, why);
     case TYPE_REDIS:
         return config_redis_parse((struct config_redis *)(void *)((char *)base + key->offset), text,
                                   why);

@@ -144,7 +144,10 @@ static void follow_namespaces(struct bridge *b)
         }
         if (n->subscribed)
             (void)say(b, n, "PUNSUBSCRIBE", "UNSUBSCRIBE"); /* false: the connection ends */
+        b->at_index[n->index] = 0;
         *n = b->namespaces[--b->n_namespaces];
+        if (i < b->n_namespaces)
+            b->at_index[n->index] = (uint16_t)(i + 1);
     }
     for (uint32_t i = 0; i < NAMESPACES_MAX; i++) {
         struct bridge_namespace *n;
@@ -155,7 +158,7 @@ static void follow_namespaces(struct bridge *b)
         *n = (struct bridge_namespace){ .index = i };
         if (!namespace_copy(&b->region, i, &n->name))
             continue;
-        b->n_namespaces++;
+        b->at_index[i] = (uint16_t)++b->n_namespaces;
         subscribe(b, n);
     }
 }
@@ -177,37 +180,57 @@ static struct slice reply_text(const struct redisReply *reply)
                                              : (struct slice){ NULL, 0 };
 }
 
-/* Which namespace a channel is of. Names may hold '#': the longest that fits is the right one for requests; for broadcasts the packet's own nsp decides. */
+/* What stands between the key with `before` and `after`; absent: another form. */
+static struct slice between(const struct bridge *b, struct slice text, const char *before,
+                            const char *after)
+{
+    struct slice key = slice_text(b->config->redis_key);
+    uint32_t n_before = key.n_bytes + (uint32_t)strlen(before);
+    uint32_t n_after = (uint32_t)strlen(after);
+
+    if (text.n_bytes < n_before + n_after || memcmp(text.bytes, key.bytes, key.n_bytes) != 0 ||
+        memcmp(text.bytes + key.n_bytes, before, strlen(before)) != 0 ||
+        memcmp(text.bytes + text.n_bytes - n_after, after, n_after) != 0)
+        return (struct slice){ NULL, 0 };
+    return slice_of(text.bytes + n_before, text.n_bytes - n_before - n_after);
+}
+
+/* NULL: we have not subscribed to it, or no more. */
+static const struct bridge_namespace *find_namespace(const struct bridge *b, struct slice name)
+{
+    uint32_t index = name.bytes == NULL ? NAMESPACE_NONE : namespace_find(&b->region, name);
+    const struct bridge_namespace *n;
+
+    if (index == NAMESPACE_NONE || b->at_index[index] == 0)
+        return NULL;
+    n = &b->namespaces[b->at_index[index] - 1];
+    return slice_equal(bridge_nsp(n), name) ? n : NULL;
+}
+
+/* The pattern that a message came by says of which namespace it is: names may hold '#', so the channel does not. */
 static void on_broadcast(struct bridge *b, struct slice pattern, struct slice channel,
                          struct slice payload)
 {
-    char text[4 * (CONFIG_TEXT_MAX + NAME_BYTES_MAX)];
+    struct slice escaped = between(b, pattern, "#", "#*");
+    const struct bridge_namespace *n;
+    char name[NAME_BYTES_MAX];
+    uint32_t n_bytes = 0;
 
-    for (uint32_t i = 0; i < b->n_namespaces; i++) {
-        struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
-
-        put_pattern(&sink, slice_text(b->config->redis_key), bridge_nsp(&b->namespaces[i]));
-        if (slice_equal(pattern, msgpack_sink_slice(&sink, 0))) {
-            inbound_broadcast(b, &b->namespaces[i], channel, payload);
-            return;
-        }
+    for (uint32_t i = 0; i < escaped.n_bytes && n_bytes < sizeof name; i++) {
+        i += escaped.bytes[i] == '\\' && i + 1 < escaped.n_bytes; /* put_pattern */
+        name[n_bytes++] = escaped.bytes[i];
     }
+    n = n_bytes == 0 ? NULL : find_namespace(b, slice_of(name, n_bytes));
+    if (n != NULL)
+        inbound_broadcast(b, n, channel, payload);
 }
 
 static void on_request(struct bridge *b, struct slice channel, struct slice payload)
 {
-    char text[2 * CONFIG_TEXT_MAX + NAME_BYTES_MAX];
+    const struct bridge_namespace *n = find_namespace(b, between(b, channel, "-request#", "#"));
 
-    for (uint32_t i = 0; i < b->n_namespaces; i++) {
-        struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
-
-        adapter_put_request_channel(&sink, slice_text(b->config->redis_key),
-                                    bridge_nsp(&b->namespaces[i]));
-        if (slice_equal(channel, msgpack_sink_slice(&sink, 0))) {
-            inbound_request(b, &b->namespaces[i], payload);
-            return;
-        }
-    }
+    if (n != NULL)
+        inbound_request(b, n, payload);
 }
 
 static bool on_subscriber_reply(void *context, struct redisReply *reply)
@@ -277,10 +300,22 @@ static void commit(struct bridge *b, const uint8_t *bytes, uint32_t n_bytes, uin
     memcpy(out, bytes, n_bytes);
     record_stamp(out, at);
     valid = record_view(&view, bytes, n_bytes);
-    ring_commit(&b->ring, at, n_bytes);
     assert(valid);
+    publish_note(&b->ring, &view, at);
+    ring_commit(&b->ring, at, n_bytes);
     publish_target(&b->ring, &view, true);
     count_add(b->row, COUNT_RING_RECORDS, 1);
+}
+
+/* FULL means that the ring is: a turn that has committed as much as it may is ended here, and another begun. */
+static enum ring_result reserve(struct bridge *b, uint32_t n_bytes, uint64_t *at)
+{
+    enum ring_result result = ring_reserve(&b->ring, n_bytes, at);
+
+    if (result != RING_FULL)
+        return result;
+    ring_bells(&b->ring);
+    return ring_reserve(&b->ring, n_bytes, at);
 }
 
 void bridge_append(struct bridge *b, struct record_spec *spec)
@@ -303,7 +338,7 @@ void bridge_append(struct bridge *b, struct record_spec *spec)
     }
     assert(b->n_pending == 0);
     record_write(bytes, spec, b->region.header->hash_key);
-    switch (ring_reserve(&b->ring, n_bytes, &at)) {
+    switch (reserve(b, n_bytes, &at)) {
     case RING_OK: commit(b, bytes, n_bytes, at); return;
     case RING_FULL:
         b->n_pending = n_bytes;
@@ -318,7 +353,7 @@ void bridge_retry(struct bridge *b)
 {
     uint64_t at;
 
-    if (b->n_pending == 0 || ring_reserve(&b->ring, b->n_pending, &at) != RING_OK)
+    if (b->n_pending == 0 || reserve(b, b->n_pending, &at) != RING_OK)
         return;
     commit(b, (const uint8_t *)b->pending.bytes, b->n_pending, at);
     b->n_pending = 0;

@@ -156,6 +156,12 @@ void inbound_broadcast(struct bridge *b, const struct bridge_namespace *n, struc
 
     if (!adapter_channel_room(channel, slice_text(b->config->redis_key), spec.nsp, &room))
         return; /* of another namespace, whose name begins like this one */
+    if (adapter_broadcast_is_of(payload, bridge_uid(b)))
+        return;
+    if (!bridge_wants(b, spec.nsp, room)) {
+        count_add(b->row, COUNT_REDIS_UNWANTED, 1);
+        return;
+    }
     if (payload.n_bytes > ring_record_bytes_max(&b->ring) * 2ull ||
         !decode_sink(b, payload, &sink)) {
         undecodable(b, ADAPTER_TOO_BIG);

@@ -68,7 +68,8 @@ struct bridge {
     struct bridge_probe probe;
     struct bridge_namespace namespaces[NAMESPACES_MAX]; /* no two have one index */
     uint32_t n_namespaces;
-    uint64_t changes_seen; /* of the host's table */
+    uint16_t at_index[NAMESPACES_MAX]; /* place in `namespaces` + 1; 0: none */
+    uint64_t changes_seen;             /* of the host's table */
     char uid
         [ADAPTER_UID_CHARS]; /* of this host in the cluster. Node has one for each namespace, but nothing looks at two together */
     struct bridge_query queries[BRIDGE_QUERIES_MAX];
@@ -93,6 +94,9 @@ bool bridge_respond(struct bridge *b, struct slice nsp, struct slice payload);
 /* Appends a record that came from Redis. FULL: it is kept and bridge.n_pending is not 0. */
 void bridge_append(struct bridge *b, struct record_spec *spec);
 void bridge_retry(struct bridge *b);
+
+/* wanted.c: can a broadcast be for anybody here? room.bytes == NULL: for the namespace as a whole, or for several rooms. */
+bool bridge_wants(const struct bridge *b, struct slice nsp, struct slice room);
 
 /* outbound.c: one record of the ring; copied, so that it cannot change under us. */
 void outbound_record(struct bridge *b, const struct record_view *view);

@@ -143,6 +143,21 @@ static int master_limits(struct master *m)
     return EXIT_OK;
 }
 
+/* What is allowed, and seldom meant. */
+static void master_advise(const struct master *m)
+{
+    const struct config *c = m->config;
+
+    if (c->proxy_protocol && c->n_trusted_proxies == 0)
+        log_warning("proxy_protocol_open", "reason=%s remedy=%s",
+                    "whoever connects may claim any address",
+                    "trusted_proxies, unless nobody but proxies can connect");
+    if (c->balance == BALANCE_IPHASH && (c->proxy_protocol || c->n_trusted_proxies > 0))
+        log_warning("iphash_sees_proxies", "reason=%s remedy=%s",
+                    "the kernel hashes the address of the connection, which is a proxy's",
+                    "balance = leastconn");
+}
+
 /* Configured namespaces have their places from the start: dynamic ones, which clients name, cannot take them. */
 static void open_namespaces(struct master *m)
 {
@@ -250,6 +265,8 @@ static int master_start(struct master *m)
         code = master_pipes(m);
     if (code == EXIT_OK)
         code = master_pid_file(m);
+    if (code == EXIT_OK)
+        master_advise(m);
     return code;
 }
 

@@ -29,6 +29,7 @@
 #include "shm/atomic.h"
 #include "shm/counters.h"
 #include "shm/directory.h"
+#include "shm/ip_counts.h"
 #include "shm/namespaces.h"
 #include "shm/record.h"
 #include "shm/recoverable.h"
@@ -302,6 +303,8 @@ static void slot_resolve(struct master *m, uint32_t slot)
             log_info("sessions_detached", "slot=%u sockets=%u", slot, n_detached);
         sessions_clear(&m->region, slot);
         directory_clear(&m->region, slot);
+        if (m->region.ips != NULL)
+            ips_clear(&m->region, slot);
         namespaces_reap(&m->region, slot, m->now_ms + m->config->recovery_ms);
         placer_reclaim(m,
                        slot); /* before the words are cleared: places go with their connections */

@@ -53,6 +53,13 @@ enum conn_op {
     CONN_OP_LIMIT
 };
 
+/* What a proxy in front has to say, before the first request, of who its connection is from (the PROXY protocol). */
+enum conn_proxy {
+    CONN_PROXY_NONE = 0, /* nothing; or it has, and cold.peer is what it said */
+    CONN_PROXY_DUE,      /* its header comes first */
+    CONN_PROXY_SILENT    /* that it does not know: what requests say of it is not believed */
+};
+
 #define CONN_READING       0x01u  /* a receive is in the kernel */
 #define CONN_READ_MORE     0x02u  /* readable again, as far as is known */
 #define CONN_PAUSED        0x04u  /* not read: its input waits for something */
@@ -88,10 +95,10 @@ struct conn {
     uint32_t owner;    /* index of its session; CONN_NONE: none */
     struct outq *outq; /* outq.c: exists only while the peer is blocked; always, if virtual */
     struct wheel_node timer;
-    uint8_t n_ops;        /* requests in the kernel whose last completion is to come */
-    uint8_t refusal;      /* HTTP: enum parcel_refusal: why it must not become a client */
-    uint8_t close_reason; /* enum close_reason, when its end was decided */
-    uint8_t _reserved;
+    uint8_t n_ops;          /* requests in the kernel whose last completion is to come */
+    uint8_t refusal;        /* HTTP: enum parcel_refusal: why it must not become a client */
+    uint8_t close_reason;   /* enum close_reason, when its end was decided */
+    uint8_t proxy;          /* enum conn_proxy */
     uint32_t drained_bytes; /* LINGER */
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct conn) == 64, "one cache line");
@@ -101,7 +108,7 @@ struct conn_cold {
     struct ws_in ws;
     struct conn_input *input;  /* session/input.c; exists only while something is incomplete */
     struct exchange *exchange; /* session/exchange.c; an HTTP request that has not been answered */
-    struct peer_address peer;
+    struct peer_address peer;  /* of a client: its own address, as its handshake had it */
 };
 
 struct conns {

@@ -6,10 +6,8 @@
  * Why:       both ends stay open in the master, so the queue outlives the process in the slot and there is never an end of file. */
 #include "net/inbox.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -18,6 +16,9 @@
 /* 8 full batches take about 40 KB as the kernel counts; the kernel caps what it grants at net.core.wmem_max (212,992 by default). */
 #define INBOX_SNDBUF_BYTES (512 * 1024)
 
+_Static_assert(ADDRESS_UNIX == AF_UNIX, "address.h has the kernel's numbers");
+_Static_assert(ADDRESS_IPV4 == AF_INET, "address.h has the kernel's numbers");
+_Static_assert(ADDRESS_IPV6 == AF_INET6, "address.h has the kernel's numbers");
 _Static_assert(sizeof(struct parcel) == 36, "no padding: parcels are compared and sent as bytes");
 
 union inbox_control {
@@ -242,13 +243,4 @@ void peer_address_from(struct peer_address *out, const struct sockaddr_storage *
     } else {
         out->family = AF_UNIX;
     }
-}
-
-void peer_address_text(char *out, uint32_t out_bytes, const struct peer_address *address)
-{
-    bool is_ip = address->family == AF_INET || address->family == AF_INET6;
-
-    assert(out_bytes >= INET6_ADDRSTRLEN);
-    if (!is_ip || inet_ntop(address->family, address->bytes, out, out_bytes) == NULL)
-        snprintf(out, out_bytes, "unix");
 }

@@ -5,7 +5,7 @@
 
 #include <netinet/in.h>
 
-#include "base/slice.h"
+#include "base/address.h"
 
 #define PARCEL_VERSION  1
 #define INBOX_BATCH_MAX 64    /* parcels in one packet */
@@ -25,13 +25,8 @@ enum parcel_refusal {
     REFUSE_HOST_LIMIT,
     REFUSE_WORKER_LIMIT,
     REFUSE_RATE,
-    REFUSE_DRAINING
-};
-
-struct peer_address {
-    uint16_t family; /* AF_INET, AF_INET6, AF_UNIX; IPv4-mapped addresses are stored as AF_INET */
-    uint16_t port;
-    uint8_t bytes[16];
+    REFUSE_DRAINING,
+    REFUSE_IP_LIMIT
 };
 
 struct parcel {
@@ -41,7 +36,8 @@ struct parcel {
     uint8_t
         has_place; /* leastconn: this connection holds a place (slot.places) until it is settled */
     uint8_t command;
-    uint16_t _reserved;
+    uint8_t proxy; /* REQUEST: enum conn_proxy (net/conn.h) */
+    uint8_t _reserved;
     uint32_t from_slot;
     uint32_t value; /* COMMAND_LIMITS: new limit; REQUEST: how many bytes follow */
     struct peer_address peer;
@@ -65,7 +61,5 @@ MUST_USE int inbox_receive(int fd, struct parcel parcels[INBOX_BATCH_MAX], int f
                            uint8_t *bytes);
 
 void peer_address_from(struct peer_address *out, const struct sockaddr_storage *address);
-/* Text without port ("192.0.2.1", "2001:db8::1", "unix"). At least INET6_ADDRSTRLEN bytes. */
-void peer_address_text(char *out, uint32_t out_bytes, const struct peer_address *address);
 
 #endif

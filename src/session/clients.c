@@ -1,6 +1,7 @@
 /* clients.c: opening, moving and ends of clients. Their sockets in namespaces: client_socks.c. Heartbeat and queues: clients_time.c.
  *
- * Invariant: CONN_COUNTED <=> the connection is in n_clients, in COUNT_ACCEPTED and not yet in a close counter; it has a session.
+ * Invariant: CONN_COUNTED <=> the connection is in n_clients, in COUNT_ACCEPTED and not yet in a close counter; it has a session, and in cold.peer the
+ *            address that its client had in its handshake, by which it is counted in ip_counts (taken by whoever let it in).
  *            A client that ends is out of every room and count when client_end returns; what is left is bytes and a socket. */
 #include "session/clients.h"
 
@@ -14,6 +15,7 @@
 #include "session/polling.h"
 #include "session/recovery.h"
 #include "shm/atomic.h"
+#include "shm/ip_counts.h"
 
 #define CLOSE_TIMEOUT_MS 2000 /* for what was queued and the close frame to go out */
 
@@ -36,10 +38,11 @@ void client_settled(struct hub *h, struct conn *c)
     store_places(h);
 }
 
-static void count_in(struct hub *h, struct conn *c)
+static void count_in(struct hub *h, struct conn *c, const struct peer_address *address)
 {
     assert((c->flags & CONN_COUNTED) == 0);
     c->flags |= CONN_COUNTED;
+    conn_cold(&h->conns, c)->peer = *address;
     h->n_clients++;
     h->n_polling += (c->flags & CONN_VIRTUAL) != 0;
     count_add(h->row, COUNT_ACCEPTED, 1);
@@ -56,6 +59,8 @@ static void count_out(struct hub *h, struct conn *c, enum close_reason reason)
     if ((c->flags & CONN_COUNTED) == 0)
         return;
     c->flags &= (uint16_t)~CONN_COUNTED;
+    if (h->region.ips != NULL)
+        ip_give_back(&h->region, address_key(&conn_cold(&h->conns, c)->peer));
     assert(h->n_clients > 0);
     h->n_clients--;
     h->n_polling -= (c->flags & CONN_VIRTUAL) != 0;
@@ -126,7 +131,8 @@ static struct session *open_session(struct hub *h, struct conn *c)
 }
 
 /* A session with a sid, carried by `c`, and its open packet. */
-static struct session *open_engine(struct hub *h, struct conn *c, char *handshake, char *sid)
+static struct session *open_engine(struct hub *h, struct conn *c,
+                                   const struct peer_address *address, char *handshake, char *sid)
 {
     uint8_t id[SOCKET_ID_BYTES];
     uint8_t raw[EIO_SID_BYTES];
@@ -158,7 +164,7 @@ static struct session *open_engine(struct hub *h, struct conn *c, char *handshak
     c->kind = CONN_SOCKETIO;
     if (c->state == CONN_HTTP)
         conn_become(c, CONN_OPEN);
-    count_in(h, c);
+    count_in(h, c, address);
     n_bytes = eio_put_open(packet, slice_of(sid, EIO_SID_CHARS),
                            polls && h->config->transport_websocket, h->config->ping_interval_ms,
                            h->config->ping_timeout_ms, h->config->max_message_bytes);
@@ -168,16 +174,18 @@ static struct session *open_engine(struct hub *h, struct conn *c, char *handshak
     return n;
 }
 
-bool client_open_socketio(struct hub *h, struct conn *c, char *handshake)
+bool client_open_socketio(struct hub *h, struct conn *c, const struct peer_address *address,
+                          char *handshake)
 {
     char sid[EIO_SID_CHARS];
 
-    return open_engine(h, c, handshake, sid) != NULL;
+    return open_engine(h, c, address, handshake, sid) != NULL;
 }
 
-struct session *client_open_polling(struct hub *h, struct conn *c, char *handshake, char *sid)
+struct session *client_open_polling(struct hub *h, struct conn *c,
+                                    const struct peer_address *address, char *handshake, char *sid)
 {
-    uint32_t index = conn_open_virtual(&h->conns, &conn_cold(&h->conns, c)->peer);
+    uint32_t index = conn_open_virtual(&h->conns, address);
     struct conn *carrier;
     struct session *n;
 
@@ -186,7 +194,7 @@ struct session *client_open_polling(struct hub *h, struct conn *c, char *handsha
     carrier = conn_at(&h->conns, index);
     carrier->outq = outq_new(h->outqs, index, h->now_ms);
     carrier->flags |= c->flags & CONN_HAS_PLACE;
-    n = carrier->outq == NULL ? NULL : open_engine(h, carrier, handshake, sid);
+    n = carrier->outq == NULL ? NULL : open_engine(h, carrier, address, handshake, sid);
     if (n == NULL) {
         carrier->flags &= (uint16_t)~CONN_HAS_PLACE; /* `c` keeps it */
         client_gone(h, carrier, CLOSE_MEMORY);
@@ -214,6 +222,7 @@ void client_move(struct hub *h, struct session *n, struct conn *from, struct con
     batch_on_writable(h->batch, to, h->now_ms); /* sends it, and lets an empty one go */
     assert((from->flags & CONN_COUNTED) != 0 && (to->flags & CONN_COUNTED) == 0);
     to->flags |= CONN_COUNTED;
+    conn_cold(&h->conns, to)->peer = conn_cold(&h->conns, from)->peer;
     from->flags &= (uint16_t)~CONN_COUNTED;
     h->n_polling--;
     store_places(h);
@@ -222,18 +231,19 @@ void client_move(struct hub *h, struct session *n, struct conn *from, struct con
     client_arm_timer(h, to);
 }
 
-bool client_open_echo(struct hub *h, struct conn *c)
+bool client_open_echo(struct hub *h, struct conn *c, const struct peer_address *address)
 {
     if (open_session(h, c) == NULL)
         return false;
     c->kind = CONN_ECHO;
     conn_become(c, CONN_OPEN);
-    count_in(h, c);
+    count_in(h, c, address);
     client_arm_timer(h, c);
     return true;
 }
 
-bool client_open_room(struct hub *h, struct conn *c, const struct slice *rooms, uint32_t n_rooms)
+bool client_open_room(struct hub *h, struct conn *c, const struct peer_address *address,
+                      const struct slice *rooms, uint32_t n_rooms)
 {
     uint32_t nsp = namespace_find(&h->region, slice_text("/ws"));
     struct session *n = nsp == NAMESPACE_NONE ? NULL : open_session(h, c);
@@ -247,7 +257,7 @@ bool client_open_room(struct hub *h, struct conn *c, const struct slice *rooms, 
     }
     c->kind = CONN_ROOM;
     conn_become(c, CONN_OPEN);
-    count_in(h, c);
+    count_in(h, c, address);
     client_count_socket(h, k->nsp, 1);
     k->first_room =
         room_ref(&h->rooms, record_hash(h->region.header->hash_key, slice_text("/ws"), rooms[0]),

@@ -9,13 +9,17 @@
 
 #define CLIENT_CONNECT_MAX 448 /* bytes of a CONNECT packet with its frame header */
 
+/* Opening: `address` is the client's, from here on; it has been counted in ip_counts, and is given back when the client ends (not if it is not opened). */
+
 /* A WebSocket that speaks Engine.IO: makes its session and sends the open packet. Takes over `handshake` (handshake_keep) if it succeeds. False: tables
  * are full; nothing happened. */
-MUST_USE bool client_open_socketio(struct hub *h, struct conn *c, char *handshake);
+MUST_USE bool client_open_socketio(struct hub *h, struct conn *c,
+                                   const struct peer_address *address, char *handshake);
 
 /* A client that polls: makes its virtual connection and its session, whose open packet is the first thing in the queue. `c` is the connection of its
  * first request; the client takes over its place. `sid` gets EIO_SID_CHARS. NULL: tables are full; nothing happened. */
-MUST_USE struct session *client_open_polling(struct hub *h, struct conn *c, char *handshake,
+MUST_USE struct session *client_open_polling(struct hub *h, struct conn *c,
+                                             const struct peer_address *address, char *handshake,
                                              char *sid);
 
 /* An upgrade: the session and all its sockets are carried by `to`, a WebSocket with nothing queued, from here on. `from` is its virtual connection, which
@@ -23,11 +27,11 @@ MUST_USE struct session *client_open_polling(struct hub *h, struct conn *c, char
 void client_move(struct hub *h, struct session *n, struct conn *from, struct conn *to);
 
 /* A plain WebSocket in these rooms of /ws; frames go to the first. */
-MUST_USE bool client_open_room(struct hub *h, struct conn *c, const struct slice *rooms,
-                               uint32_t n_rooms);
+MUST_USE bool client_open_room(struct hub *h, struct conn *c, const struct peer_address *address,
+                               const struct slice *rooms, uint32_t n_rooms);
 
 /* /echo: no namespace, no socket. */
-MUST_USE bool client_open_echo(struct hub *h, struct conn *c);
+MUST_USE bool client_open_echo(struct hub *h, struct conn *c, const struct peer_address *address);
 
 /* A CONNECT for a namespace that the caller uses: the socket, PENDING. NULL: tables are full. `auth` is copied. */
 MUST_USE struct sock *client_connect(struct hub *h, struct session *n, uint16_t nsp,

@@ -78,6 +78,10 @@ static inline void shm_fence_load(void)
 {
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
 }
+static inline void shm_pause(void)
+{
+    __builtin_ia32_pause();
+}
 
 #else
 
@@ -147,6 +151,10 @@ static inline void shm_fence(void)
 static inline void shm_fence_load(void)
 {
     ck_pr_fence_load();
+}
+static inline void shm_pause(void)
+{
+    ck_pr_stall();
 }
 
 #endif

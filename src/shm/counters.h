@@ -18,7 +18,10 @@ enum counter {
     COUNT_REFUSED_MEMORY,
     COUNT_REFUSED_DRAINING,
     COUNT_REFUSED_ORIGIN,
-    COUNT_CLOSE_FIRST, /* ... + enum close_reason */
+    COUNT_PROXY_MISSING, /* PROXY headers: something else came */
+    COUNT_PROXY_MALFORMED,
+    COUNT_PROXY_TIMEOUT, /* it was begun and not finished within header_timeout */
+    COUNT_CLOSE_FIRST,   /* ... + enum close_reason */
     COUNT_CLOSE_LAST = COUNT_CLOSE_FIRST + 31,
     COUNT_SESSION_UNKNOWN_MALFORMED,
     COUNT_SESSION_UNKNOWN_OTHER_HOST,
@@ -54,6 +57,7 @@ enum counter {
     COUNT_REDIS_TRUNCATED_ROOMS,
     COUNT_REDIS_PUBLISHED,
     COUNT_REDIS_RECEIVED,
+    COUNT_REDIS_UNWANTED, /* of them for nobody here: dropped undecoded */
     COUNT_FORCED_CLOSES,
     COUNT_RECOVERY_FIRST, /* ... + enum recovery_result */
     COUNT_RECOVERY_LAST = COUNT_RECOVERY_FIRST + 11,

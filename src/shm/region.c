@@ -1,6 +1,6 @@
 /* region.c: one memfd, mapped by every process of the host.
  *
- *     header | config | counters | namespaces | directory | sessions | recovery | blocks | commit words | payload
+ *     header | config | counters | namespaces | directory | sessions | recovery | blocks | ips | commit words | payload
  *     ... and payload once more
  *
  * Invariant: the layout is a pure function of the configuration, so both sides compute it and
@@ -38,6 +38,9 @@
 #define SESSIONS_PER_CLIENT \
     4u /* an Engine.IO session, three namespaces; then a claim finds it full */
 
+/* The same for clients by address, whose dead are cleared by taking the pages away (ip_counts.c). */
+#define IPS_PER_PAGE (PAGE_BYTES / (uint32_t)sizeof(struct shm_ip))
+
 static_assert(sizeof(struct shm_session) * SESSIONS_PER_PAGE == PAGE_BYTES, "entries fill pages");
 static_assert(SESSIONS_PER_SLOT_MIN % SESSIONS_PER_PAGE == 0, "whole pages");
 
@@ -45,19 +48,29 @@ struct layout {
     uint64_t units;
     uint64_t config, counters, namespaces, directory, sessions, commits, payload; /* offsets */
     uint64_t recovery, blocks; /* 0: recovery is off */
+    uint64_t ips;              /* 0: not asked for */
+    uint64_t ips_per_slot;
     uint64_t bytes;
     uint32_t sessions_per_slot;
 };
+
+/* 0: nobody has said. */
+static uint64_t clients_per_slot(const struct config *config)
+{
+    uint64_t clients = config->max_connections_per_worker;
+
+    if (clients == 0 || (config->max_connections != 0 && config->max_connections < clients))
+        clients = config->max_connections;
+    return clients;
+}
 
 static uint32_t sessions_per_slot(const struct config *config)
 {
     uint32_t per_slot_max =
         (1u << SESSION_INDEX_BITS) / config->workers / SESSIONS_PER_PAGE * SESSIONS_PER_PAGE;
-    uint64_t clients = config->max_connections_per_worker;
+    uint64_t clients = clients_per_slot(config);
     uint64_t wanted;
 
-    if (clients == 0 || (config->max_connections != 0 && config->max_connections < clients))
-        clients = config->max_connections;
     if (clients == 0)
         return per_slot_max;
     wanted = (clients * SESSIONS_PER_CLIENT + SESSIONS_PER_PAGE - 1) / SESSIONS_PER_PAGE *
@@ -65,6 +78,21 @@ static uint32_t sessions_per_slot(const struct config *config)
     if (wanted < SESSIONS_PER_SLOT_MIN)
         wanted = SESSIONS_PER_SLOT_MIN;
     return wanted < per_slot_max ? (uint32_t)wanted : per_slot_max;
+}
+
+/* At least twice as many as clients: never full, and searches are short. 0: the configuration has no use for them (ip_counts.h). */
+static uint64_t ips_per_slot(const struct config *config)
+{
+    uint64_t clients = clients_per_slot(config);
+    uint64_t n = IPS_PER_PAGE;
+
+    if (config->max_connections_per_ip == 0 && config->balance != BALANCE_IPHASH)
+        return 0;
+    if (clients == 0)
+        clients = (1u << SESSION_INDEX_BITS) / config->workers;
+    while (n < 2 * (clients + 1))
+        n *= 2;
+    return n;
 }
 
 /* Gives `bytes` their place behind what is there already, on pages of their own. */
@@ -91,7 +119,8 @@ static bool layout_of(const struct config *config, struct layout *l)
     l->config = place(&end, sizeof(struct config));
     l->counters = place(&end, sizeof(struct shm_counters) * (TOTALS_ROW + 1));
     l->namespaces = place(&end, sizeof(struct shm_namespaces));
-    l->directory = place(&end, sizeof(uint64_t) * DIRECTORY_BUCKETS);
+    l->directory =
+        place(&end, sizeof(uint64_t) * DIRECTORY_BUCKETS * (config->recovery_ms > 0 ? 2 : 1));
     l->sessions = place(&end, sizeof(struct shm_session) * l->sessions_per_slot * config->workers);
     l->recovery = l->blocks = 0;
     if (config->recovery_ms > 0) {
@@ -100,6 +129,10 @@ static bool layout_of(const struct config *config, struct layout *l)
         l->recovery = place(&end, sizeof(struct shm_recovery) * n);
         l->blocks = place(&end, sizeof(struct shm_recovery_block) * n);
     }
+    l->ips_per_slot = ips_per_slot(config);
+    l->ips = l->ips_per_slot > 0
+                 ? place(&end, sizeof(struct shm_ip) * l->ips_per_slot * config->workers)
+                 : 0;
     l->commits = place(&end, sizeof(uint64_t) * l->units);
     l->payload = place(&end, config->ring_bytes);
     l->bytes = end;
@@ -147,9 +180,12 @@ static int map_region(struct region *r, const struct layout *l)
     r->directory = (uint64_t *)(base + l->directory);
     r->sessions = (struct shm_session *)(base + l->sessions);
     if (l->recovery != 0) {
+        r->kept = r->directory + DIRECTORY_BUCKETS;
         r->recovery = (struct shm_recovery *)(base + l->recovery);
         r->blocks = (struct shm_recovery_block *)(base + l->blocks);
     }
+    if (l->ips != 0)
+        r->ips = (struct shm_ip *)(base + l->ips);
     r->commits = (uint64_t *)(base + l->commits);
     r->payload = base + l->payload;
     return 0;
@@ -192,6 +228,8 @@ static bool header_fill(struct region *r, const struct config *config, const str
     h->sessions_offset = l->sessions;
     h->recovery_offset = l->recovery;
     h->blocks_offset = l->blocks;
+    h->ips_offset = l->ips;
+    h->ips_per_slot = l->ips_per_slot;
     h->commits_offset = l->commits;
     h->payload_offset = l->payload;
     h->max_connections = config->max_connections;
@@ -257,7 +295,8 @@ static bool header_fits(const struct shm_header *h, const struct layout *l)
            h->config_offset == l->config && h->counters_offset == l->counters &&
            h->namespaces_offset == l->namespaces && h->directory_offset == l->directory &&
            h->sessions_offset == l->sessions && h->recovery_offset == l->recovery &&
-           h->blocks_offset == l->blocks && h->commits_offset == l->commits &&
+           h->blocks_offset == l->blocks && h->ips_offset == l->ips &&
+           h->ips_per_slot == l->ips_per_slot && h->commits_offset == l->commits &&
            h->payload_offset == l->payload && h->ring.units == l->units;
 }
 

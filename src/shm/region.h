@@ -13,9 +13,11 @@ struct region {
         *counters; /* [PEAL_SLOTS_ALL + 1]; the last is the totals of the dead (counters.h) */
     struct shm_namespaces *namespaces;
     uint64_t *directory;
+    uint64_t *kept; /* NULL: recovery is off */
     struct shm_session *sessions;
     struct shm_recovery *recovery; /* NULL: recovery is off */
     struct shm_recovery_block *blocks;
+    struct shm_ip *ips; /* NULL: clients are not counted by address */
     uint64_t *commits;
     uint8_t *payload; /* twice the payload area, contiguous */
     uint32_t self;    /* slot of this process, PEAL_SLOT_MASTER for the master */

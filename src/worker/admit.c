@@ -12,12 +12,14 @@
 #include "base/log.h"
 #include "net/listener.h"
 #include "shm/atomic.h"
+#include "shm/ip_counts.h"
 #include "worker/worker.h"
 
 #define CROWDED_PATIENCE_MS 1000
 #define PACKETS_PER_TURN    64
 #define ACCEPTS_PER_TURN    256
 #define ACCEPT_RETRY_MS     100
+#define ONE_ADDRESS_LEAST   8 /* clients of one address that are worth a word */
 
 bool worker_is_closed(const struct worker *w)
 {
@@ -85,6 +87,7 @@ static void take(struct worker *w, int fd, const struct parcel *parcel, bool cro
     c->refusal = parcel->refusal;
     if (parcel->has_place)
         c->flags |= CONN_HAS_PLACE;
+    proxy_begin(w, c);
     wheel_arm(&h->conns.wheel, index, h->now_ms + h->config->header_timeout_ms);
     gauge_set(h->row, GAUGE_PENDING, hub_pending(h));
 }
@@ -101,6 +104,7 @@ static void take_request(struct worker *w, int fd, const struct parcel *parcel)
         return;
     }
     c = conn_at(&h->conns, index);
+    c->proxy = parcel->proxy;
     wheel_arm(&h->conns.wheel, index, h->now_ms + h->config->header_timeout_ms);
     worker_on_http_bytes(w, c, slice_of(w->request, parcel->value));
     conn_read_next(&h->conns, c);
@@ -257,7 +261,9 @@ void worker_accept_more(struct worker *w)
     w->accept_due = budget == 0;
 }
 
-enum parcel_refusal worker_admission(struct worker *w, const struct conn *c)
+/* --- admission --- */
+
+static enum parcel_refusal by_places(struct worker *w, const struct conn *c)
 {
     const struct shm_header *header = w->hub.region.header;
     uint64_t host = 0;
@@ -283,4 +289,67 @@ enum parcel_refusal worker_admission(struct worker *w, const struct conn *c)
     if (header->max_connections != 0 && host >= header->max_connections)
         return REFUSE_HOST_LIMIT;
     return full ? REFUSE_WORKER_LIMIT : REFUSE_NOT;
+}
+
+/* What a limit by address, or a placement by address, is worth if most clients have the same one: usually a proxy's, which should be told of. */
+static void look_for_one_address(struct worker *w, const struct peer_address *address, uint32_t n)
+{
+    static struct log_rate rate;
+    const struct shm_header *header = w->hub.region.header;
+    char text[ADDRESS_TEXT_MAX];
+    uint64_t all = 1; /* this one is not in `places` yet */
+    uint32_t suppressed;
+
+    if (n < ONE_ADDRESS_LEAST)
+        return;
+    for (uint32_t i = 0; i < header->n_workers; i++)
+        all += (uint32_t)shm_load_u64(&header->slots[i].places);
+    if (2ull * n <= all || !log_allow(&rate, w->hub.now_ms, 1, &suppressed))
+        return;
+    peer_address_text(text, sizeof text, address);
+    log_warning("one_address", "address=%s clients=%u of=%llu concerns=%s remedy=%s suppressed=%u",
+                text, n, (unsigned long long)all,
+                w->hub.config->max_connections_per_ip != 0 ? "max_connections_per_ip"
+                                                           : "balance = iphash",
+                w->hub.config->max_connections_per_ip != 0
+                    ? "behind a proxy: trusted_proxies (with proxy_protocol, if it does not speak "
+                      "HTTP)"
+                    : "behind a proxy: balance = leastconn",
+                suppressed);
+}
+
+static void tell_of_ip_limit(struct worker *w, const struct peer_address *address, uint32_t n)
+{
+    static struct log_rate rate;
+    char text[ADDRESS_TEXT_MAX];
+    uint32_t suppressed;
+
+    if (!log_allow(&rate, w->hub.now_ms, 10, &suppressed))
+        return;
+    peer_address_text(text, sizeof text, address);
+    log_info("ip_limit", "address=%s clients=%u max_connections_per_ip=%u suppressed=%u", text, n,
+             w->hub.config->max_connections_per_ip, suppressed);
+}
+
+enum parcel_refusal worker_admission(struct worker *w, const struct conn *c,
+                                     const struct peer_address *address)
+{
+    struct region *region = &w->hub.region;
+    enum parcel_refusal refusal = by_places(w, c);
+    uint32_t n;
+
+    if (refusal != REFUSE_NOT || region->ips == NULL)
+        return refusal;
+    if (!ip_take(region, address_key(address), region->config->max_connections_per_ip, &n)) {
+        tell_of_ip_limit(w, address, n);
+        return REFUSE_IP_LIMIT;
+    }
+    look_for_one_address(w, address, n);
+    return REFUSE_NOT;
+}
+
+void worker_admission_withdraw(struct worker *w, const struct peer_address *address)
+{
+    if (w->hub.region.ips != NULL)
+        ip_give_back(&w->hub.region, address_key(address));
 }

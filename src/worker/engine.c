@@ -138,14 +138,16 @@ static char *keep_handshake(struct worker *w, const struct http_request *r)
 
 static void open_websocket(struct worker *w, struct conn *c, const struct http_request *r)
 {
+    struct peer_address address;
     char *handshake;
 
-    if (!http_ws_good(w, c, r, 400) || !http_admit(w, c))
+    if (!http_ws_good(w, c, r, 400) || !http_admit(w, c, r, &address))
         return;
     handshake = keep_handshake(w, r);
     http_send_switch(w, c, r);
-    if (!client_open_socketio(&w->hub, c, handshake)) {
+    if (!client_open_socketio(&w->hub, c, &address, handshake)) {
         free(handshake);
+        worker_admission_withdraw(w, &address);
         client_condemn(&w->hub, c, CLOSE_MEMORY, false);
         count_add(w->hub.row, COUNT_REFUSED_MEMORY, 1);
     }
@@ -169,16 +171,18 @@ static void open_polling(struct worker *w, struct conn *c, const struct http_req
     struct hub *h = &w->hub;
     char sid[EIO_SID_CHARS];
     char line[COOKIE_LINE_MAX];
+    struct peer_address address;
     uint32_t n_line;
     struct session *n;
     char *handshake;
 
-    if (!http_admit(w, c))
+    if (!http_admit(w, c, r, &address))
         return;
     handshake = keep_handshake(w, r);
-    n = client_open_polling(h, c, handshake, sid);
+    n = client_open_polling(h, c, &address, handshake, sid);
     if (n == NULL) {
         free(handshake);
+        worker_admission_withdraw(w, &address);
         http_refuse_full(w, c, REFUSE_NOT);
         return;
     }
@@ -309,6 +313,7 @@ static bool hand_over(struct worker *w, struct conn *c, uint32_t owner, struct s
     struct hub *h = &w->hub;
     struct parcel parcel = { .version = PARCEL_VERSION,
                              .from_slot = h->region.self,
+                             .proxy = c->proxy,
                              .peer = conn_cold(&h->conns, c)->peer };
     int error;
 

@@ -48,6 +48,8 @@ void http_refuse_full(struct worker *w, struct conn *c, enum parcel_refusal why)
                                   "the server is full (max_connections_per_worker)\n" },
         [REFUSE_RATE] = { COUNT_REFUSED_RATE, "too many new connections (accept_rate)\n" },
         [REFUSE_DRAINING] = { COUNT_REFUSED_DRAINING, "the server is draining\n" },
+        [REFUSE_IP_LIMIT] = { COUNT_REFUSED_IP_LIMIT,
+                              "too many connections from your address (max_connections_per_ip)\n" },
     };
     struct answer a = {
         .status = 503,
@@ -89,7 +91,7 @@ static void refuse_origin(struct worker *w, struct conn *c, struct slice origin,
 bool http_origin_may(struct worker *w, struct conn *c, const struct http_request *r)
 {
     struct slice origin = http_header_find(r, "origin");
-    struct slice host = http_header_find(r, "host");
+    struct slice host = proxy_host(w, c, r);
 
     if (origin.bytes == NULL || http_origin_allowed(w->hub.config->origins, origin, host))
         return true;
@@ -154,10 +156,13 @@ bool http_ws_good(struct worker *w, struct conn *c, const struct http_request *r
     return false;
 }
 
-bool http_admit(struct worker *w, struct conn *c)
+bool http_admit(struct worker *w, struct conn *c, const struct http_request *r,
+                struct peer_address *address)
 {
-    enum parcel_refusal refusal = worker_admission(w, c);
+    enum parcel_refusal refusal;
 
+    *address = proxy_client(w, c, r);
+    refusal = worker_admission(w, c, address);
     if (refusal == REFUSE_NOT)
         return true;
     http_refuse_full(w, c, refusal);
@@ -165,9 +170,10 @@ bool http_admit(struct worker *w, struct conn *c)
 }
 
 /* A good WebSocket handshake of a client that is let in? Answers otherwise. */
-static bool may_upgrade(struct worker *w, struct conn *c, const struct http_request *r)
+static bool may_upgrade(struct worker *w, struct conn *c, const struct http_request *r,
+                        struct peer_address *address)
 {
-    return http_ws_good(w, c, r, 426) && http_origin_may(w, c, r) && http_admit(w, c);
+    return http_ws_good(w, c, r, 426) && http_origin_may(w, c, r) && http_admit(w, c, r, address);
 }
 
 /* --- plain WebSockets --- */
@@ -212,6 +218,7 @@ static uint16_t add_room(const struct worker *w, struct asked_rooms *rooms, stru
 static void serve_room(struct worker *w, struct conn *c, const struct http_request *r)
 {
     static struct asked_rooms rooms; /* 17 KB of scratch; a worker has one thread */
+    struct peer_address address;
     struct slice rest = r->query;
     struct slice key;
     struct slice value;
@@ -227,10 +234,11 @@ static void serve_room(struct worker *w, struct conn *c, const struct http_reque
         answer_text(w, c, r, status, why);
         return;
     }
-    if (!may_upgrade(w, c, r))
+    if (!may_upgrade(w, c, r, &address))
         return;
     http_send_switch(w, c, r);
-    if (!client_open_room(&w->hub, c, rooms.names, rooms.n)) {
+    if (!client_open_room(&w->hub, c, &address, rooms.names, rooms.n)) {
+        worker_admission_withdraw(w, &address);
         client_condemn(&w->hub, c, CLOSE_MEMORY, false);
         count_add(w->hub.row, COUNT_REFUSED_MEMORY, 1);
     }
@@ -238,11 +246,15 @@ static void serve_room(struct worker *w, struct conn *c, const struct http_reque
 
 static void serve_echo(struct worker *w, struct conn *c, const struct http_request *r)
 {
-    if (!may_upgrade(w, c, r))
+    struct peer_address address;
+
+    if (!may_upgrade(w, c, r, &address))
         return;
     http_send_switch(w, c, r);
-    if (!client_open_echo(&w->hub, c))
+    if (!client_open_echo(&w->hub, c, &address)) {
+        worker_admission_withdraw(w, &address);
         client_condemn(&w->hub, c, CLOSE_MEMORY, false);
+    }
 }
 
 /* --- pages and health --- */

@@ -19,8 +19,9 @@ bool http_goes_on(const struct http_request *r);
 /* Is the Origin let in? Not from a browser: yes. False: refused and answered. */
 MUST_USE bool http_origin_may(struct worker *w, struct conn *c, const struct http_request *r);
 
-/* May it become a client? False: refused and answered (503). */
-MUST_USE bool http_admit(struct worker *w, struct conn *c);
+/* May it become a client? `address` gets whose it is then (worker_admission). False: refused and answered (503). */
+MUST_USE bool http_admit(struct worker *w, struct conn *c, const struct http_request *r,
+                         struct peer_address *address);
 void http_refuse_full(struct worker *w, struct conn *c, enum parcel_refusal why);
 
 /* Is it a good WebSocket handshake? False: answered. */

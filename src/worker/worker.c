@@ -295,6 +295,8 @@ void worker_on_http_bytes(struct worker *w, struct conn *c, struct slice bytes)
 {
     struct hub *h = &w->hub;
 
+    if (c->proxy == CONN_PROXY_DUE && !proxy_take_header(w, c, &bytes))
+        return;
     while (c->state == CONN_HTTP && bytes.n_bytes > 0) {
         struct http_request request;
         struct slice all;
@@ -525,9 +527,12 @@ static void run_timers(struct worker *w)
         struct conn *c = conn_at(&h->conns, index);
 
         if (c->state == CONN_HTTP && c->kind == CONN_PLAIN_HTTP &&
-            conn_cold(&h->conns, c)->input != NULL)
-            http_answer_error(w, c, 408); /* a head that was begun and not finished */
-        else
+            conn_cold(&h->conns, c)->input != NULL) {
+            if (c->proxy == CONN_PROXY_DUE)
+                proxy_timed_out(w, c);
+            else
+                http_answer_error(w, c, 408); /* a head that was begun and not finished */
+        } else
             client_on_timer(h, c);
     }
     if (h->now_ms >= w->queues_at_ms) {

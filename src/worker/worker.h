@@ -80,8 +80,21 @@ bool worker_is_closed(const struct worker *w);
 /* What waits in them is told so first; where the master is gone there is no time for that. */
 void worker_close_listeners(struct worker *w);
 
-/* May this connection become a client? REFUSE_NOT: yes. */
-enum parcel_refusal worker_admission(struct worker *w, const struct conn *c);
+/* May this connection become a client, one of that address? REFUSE_NOT: yes, and it counts by its address from here on, until client_open_… or, where that
+ * fails, worker_admission_withdraw. */
+MUST_USE enum parcel_refusal worker_admission(struct worker *w, const struct conn *c,
+                                              const struct peer_address *address);
+void worker_admission_withdraw(struct worker *w, const struct peer_address *address);
+
+/* proxy.c: a connection was accepted: it has to begin with a PROXY header, or not. */
+void proxy_begin(struct worker *w, struct conn *c);
+/* CONN_PROXY_DUE: takes the header, which may come in pieces, off the front. False: there is more to come, or the connection has ended. */
+MUST_USE bool proxy_take_header(struct worker *w, struct conn *c, struct slice *bytes);
+void proxy_timed_out(struct worker *w, struct conn *c);
+/* Whose request it is, and which host was asked for, as far as that is to be believed. */
+struct peer_address proxy_client(struct worker *w, const struct conn *c,
+                                 const struct http_request *r);
+struct slice proxy_host(struct worker *w, const struct conn *c, const struct http_request *r);
 
 /* worker.c: bytes that were read from a connection that speaks HTTP; also those that another worker had read. */
 void worker_on_http_bytes(struct worker *w, struct conn *c, struct slice bytes);

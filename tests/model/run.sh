@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the Spin model checker on the two models of the ring, and on that of sockets that come back: the small configurations, which must hold, and the planted
+# Runs the Spin model checker on the two models of the ring, and on those of sockets that come back and of clients by address: the small configurations, which must hold, and the planted
 # mistakes that small configurations find. `run.sh soak` (or PEAL_SOAK=1) runs the large ones instead: minutes and gigabytes.
 # The tables in the heads of the models say what is what.
 #
@@ -76,8 +76,14 @@ if [[ $soak == no ]]; then
     for mistake in CLAIM_BY_STORE ARENA_AFTER_CLAIM SEQ_FIRST ONE_COPY FORGET_CLAIMED; do
         fails claim $deep -D$mistake
     done
+    holds ips $deep
+    for mistake in LOOK_FIRST NO_FENCE CLAIMS_DO_NOT_COUNT CLAIM_STAYS REFUSE_ON_CLAIMS NOT_CLEARED; do
+        fails ips $deep -D$mistake
+    done
 else
     holds ring $deep -DP=3 -DRECORDS=1
+    holds ips $deep -DASKS=3 -DLIMIT=2
+    holds ips $deep -DWORKERS=3 -DASKS=1 -DLIMIT=2
     holds bell $deep
     holds bell $deep -DR0=3 -DR1=2 -DCAP=4 -DUNTARGETED
     holds bell $deep -DCAP=3 -DQUARTER=2

@@ -37,11 +37,16 @@ http {
 `;
 
 // Starts one in front of the target's port. Gives the process and { port, url }.
-export async function startNginx(t, target, { pool = true, workers = 2 } = {}) {
+export function startNginx(t, target, { pool = true, workers = 2 } = {}) {
+  return runNginx(t, ({ dir, port }) => configuration({ dir, port, target: target.port, pool, workers }));
+}
+
+// The same with a configuration of one's own: write({ dir, port }) gives its text. It has to be in the foreground and to answer HTTP on that port of 127.0.0.1.
+export async function runNginx(t, write) {
   const dir = await temporaryFolder(t);
   const port = await freePort();
   const file = join(dir, 'nginx.conf');
-  await writeFile(file, configuration({ dir, port, target: target.port, pool, workers }));
+  await writeFile(file, write({ dir, port }));
   const run = startProcess(t, process.env.NGINX ?? 'nginx', ['-c', file, '-p', dir, '-e', join(dir, 'error.log')], { name: 'nginx' });
   // Killed, its workers would stay.
   defer(t, async () => {

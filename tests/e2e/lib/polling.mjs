@@ -124,15 +124,15 @@ export function isPoll(answer, body, what = 'GET') {
   else if (body !== undefined) assert.equal(answer.body, body, what);
 }
 
-// An open session that polls.
+// An open session that polls. headers: of its first request.
 //   get(), post(body), ask(method): one request on a connection of its own        url: their target
 //   hold()         a GET that the server has by now: { answer (a promise), connection }
 //   say(…packets)  engine packets in one POST, which must be taken                hear() the next one; pings are answered, noops skipped
 //   rest()         what came with the last packet heard and was not heard yet
 //   join(nsp)      Socket.IO CONNECT, gives the answer's object                   gone() the session must be unknown
 //   webSocket()    a raw WebSocket with this sid                                  upgrade() the whole way: gives that WebSocket, upgraded
-export async function pollingSession(t, target, { path = PATH } = {}) {
-  const first = await ask(t, target, 'GET', `${path}?EIO=4&transport=polling`);
+export async function pollingSession(t, target, { path = PATH, headers } = {}) {
+  const first = await ask(t, target, 'GET', `${path}?EIO=4&transport=polling`, { headers });
   isPoll(first, /^0\{.*\}$/, 'handshake');
   const open = JSON.parse(first.body.slice(1));
   const query = `${path}?EIO=4&sid=${open.sid}`;
