@@ -236,6 +236,10 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include/peal
 	install -m 755 $(OUT)/peal $(DESTDIR)$(PREFIX)/bin/peal
 	install -m 644 $(wildcard include/peal/*.h) $(DESTDIR)$(PREFIX)/include/peal/
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/share/peal
+	sed 's|/usr/local/bin/peal|$(PREFIX)/bin/peal|' deploy/systemd/peal.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/peal.service
+	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/peal.service
+	install -m 644 deploy/peal.ini $(DESTDIR)$(PREFIX)/share/peal/
 
 # tests/run builds each variant itself, and adds all of them up in its last line.
 SUITE_NAMES := unit corpus house model sim fault e2e
