@@ -28,7 +28,8 @@ SHELL := /bin/bash
 comma := ,
 
 BUILD  ?= build
-override BUILD := $(abspath $(BUILD)) # one name for each file, whoever calls: dependencies are kept by name
+# One name for each file, whoever calls and from where: what depends on what is kept by name.
+override BUILD := $(abspath $(BUILD))
 PREFIX ?= /usr/local
 SAN    ?=
 # What `make test` runs; SAN=none asks it for the normal build only.
