@@ -132,6 +132,7 @@ struct peal_policy {
     bool client_join;
     enum peal_publish client_publish;
     uint32_t max_rooms_per_socket;
+    uint32_t forward_timeout_ms; /* app = forward */
 };
 
 /* --- the application --- */
@@ -277,7 +278,8 @@ bool peal_cluster_reachable(const struct peal_host *host);
 
 /* An answer, as it came: an array of the one value that a Node server's listener gave to its callback, or that a Peal host's application answered with; empty
  * if there was none. Binary is an attachment if a Peal host sent it; Node servers send it as {"type":"Buffer","data":[...]}, which is handed out as it is.
- * False: no more answers are wanted, and `done` is called. */
+ * What it does to sockets before it emits anything (peal_accept, peal_refuse, peal_join, peal_reply) is done at the answer's place in the order: what that
+ * server emitted behind its answer reaches them behind it. False: no more answers are wanted, and `done` is called. */
 typedef bool (*peal_cluster_answer_fn)(struct peal_host *host, void *context,
                                        const struct peal_message *answer);
 /* Called once, last. PEAL_OK: all that were asked have answered, or `answer` said that no more is wanted. PEAL_TIMEOUT. PEAL_UNREACHABLE: Redis went away, or the

@@ -82,5 +82,7 @@
 #define STALL_TIMEOUT_MS 2000
 #define TAKEOVER_MS      2000 /* for a client's old connection to end when it is back on a new one */
 #define LIFE_LOST_MS     5000 /* the master is gone: everything ends within it */
+#define UNTOLD_KEEP_MS \
+    600000 /* forward: for the bridge to tell the ends of a dead worker's sockets, Redis being away */
 
 #endif

@@ -119,7 +119,8 @@ enum shm_session_kind {
     SESSION_FREE = 0,
     SESSION_SOCKET,
     SESSION_ENGINE,
-    SESSION_DETACHED /* a socket without connection that may come back */
+    SESSION_DETACHED, /* a socket without connection that may come back */
+    SESSION_DEAD /* of a dead worker, in a namespace with app = forward: not free before the bridge has told its end */
 };
 
 /* 32 bytes. The index says in whose arena the entry is (index / per_slot): that process uses a free one. One writer: the process that has the
@@ -131,8 +132,10 @@ struct shm_session {
     uint32_t local; /* index in the owner's own tables */
     uint16_t nsp;   /* socket: index of its namespace */
     uint8_t owner;  /* slot of the process that has it */
-    uint8_t _reserved;
+    uint8_t flags;
 };
+#define SESSION_UNTOLD \
+    1u /* DETACHED: as DEAD, the bridge has to tell; written by the master, cleared by compare-and-swap */
 static_assert(sizeof(struct shm_session) == 32, "two entries a cache line");
 
 /* --- clients by address: a table for each worker, written by it alone. Not there where nobody asks (max_connections_per_ip = 0). --- */

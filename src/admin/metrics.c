@@ -160,6 +160,15 @@ static void write_recoveries(struct scrape *s)
                  s->sum.counters[COUNT_RECOVERY_FIRST + i]);
 }
 
+static void write_forward(struct scrape *s)
+{
+    family(s, "peal_forward_total", "counter",
+           "What became of clients and events of app = forward, by result.");
+    for (uint32_t i = 0; i < FORWARD_RESULTS; i++)
+        labelled(s, "peal_forward_total", "result", forward_result_name((enum forward_result)i),
+                 s->sum.counters[COUNT_FORWARD_FIRST + i]);
+}
+
 static void write_connects_refused(struct scrape *s)
 {
     static const char name[] = "peal_connects_refused_total";
@@ -488,6 +497,7 @@ void metrics_write(struct metrics *m, const struct ring *ring, uint64_t now_us, 
     write_proxy_headers(&s);
     write_closes(&s);
     write_recoveries(&s);
+    write_forward(&s);
     write_connects_refused(&s);
     write_sockets(&s);
     write_plain(&s);

@@ -14,6 +14,14 @@ bool peal_cluster_reachable(const struct peal_host *host)
            shm_load_u64(&bridge->redis_up) != 0;
 }
 
+/* The bridge skips what the ring has been written over. Who emits much waits instead for it to come nearer. */
+static bool bridge_is_behind(const struct hub *h)
+{
+    const struct shm_slot *bridge = &h->region.header->slots[PEAL_SLOT_BRIDGE];
+
+    return ring_tail(&h->ring) - shm_load_u64(&bridge->cursor) > h->ring.units / 4;
+}
+
 void cluster_finish(struct peal_host *host, struct request *r, enum peal_result result)
 {
     struct request copy = *r;
@@ -42,7 +50,9 @@ static bool hand_out(struct peal_host *host, const struct request *r,
     for (uint32_t i = 1; i < view->header->n_parts; i++)
         attachments[message.n_attachments++] = text_from(record_part(view, i, &opcode));
     host_enter(host, &call, r->app, "answer");
+    host->hub->prompt_append = host->hub->last_append;
     more = r->answer_fn(host, r->context, &message);
+    host->hub->prompt_append = UINT64_MAX;
     host_leave(host, &call, (struct peal_text){ NULL, 0 });
     return more;
 }
@@ -101,11 +111,13 @@ enum peal_result peal_cluster_emit(struct peal_host *host, struct peal_text nsp,
         (answer != NULL && (done == NULL || !asking_timeout(timeout_ms))) ||
         namespace_find(&host->hub->region, spec.nsp) == NAMESPACE_NONE)
         return PEAL_INVALID;
+    if (!peal_cluster_reachable(host))
+        return PEAL_UNREACHABLE;
+    if (bridge_is_behind(host->hub))
+        return PEAL_FULL;
     result = compose(host, &message, true, &c);
     if (result != PEAL_OK)
         return result;
-    if (!peal_cluster_reachable(host))
-        return PEAL_UNREACHABLE;
     joined = composed_text(&c, &parts[0].payload);
     if (joined == NULL)
         return PEAL_FULL;

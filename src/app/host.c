@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "app/forward.h"
 #include "proto/socketio.h"
 #include "shm/atomic.h"
 
@@ -255,6 +256,11 @@ bool peal_is_socket_id(struct peal_text room)
 bool peal_event_reserved(struct peal_text name)
 {
     return sio_event_reserved(slice_from(name));
+}
+
+void forward_count(struct peal_host *host, enum forward_result result)
+{
+    count_add(host->hub->row, (enum counter)(COUNT_FORWARD_FIRST + result), 1);
 }
 
 /* --- time and threads --- */

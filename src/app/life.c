@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "app/dispatch.h"
+#include "app/forward.h"
 #include "app/messages.h"
 #include "app/module.h"
 #include "app/relay.h"
@@ -37,8 +38,8 @@ static const struct peal_app *api_of(const struct config *config,
             log_error("module_refused", "namespace=%s%s reason=%s", section->name,
                       section->is_prefix ? "*" : "", why);
         return api;
-    case APP_NONE:
-    case APP_FORWARD: break;
+    case APP_FORWARD: return &forward_app;
+    case APP_NONE: break;
     }
     return &nothing_app;
 }

@@ -203,7 +203,7 @@ enum peal_result peal_reply(struct peal_host *host, peal_ack ack, struct peal_me
     k = t->socket == 0 ? NULL : host_living(host, t->socket);
     if (t->socket != 0 && k == NULL)
         return PEAL_GONE;
-    if (!deferred_room(&host->hub->deferred, 1))
+    if (!client_has_room(host->hub, 1))
         return PEAL_FULL;
     result = compose(host, &message, false, &c);
     if (result == PEAL_OK)

@@ -93,7 +93,7 @@ enum peal_result peal_accept(struct peal_host *host, peal_socket socket,
         return PEAL_INVALID;
     if (n_rooms > peal_policy(host, socket).max_rooms_per_socket)
         return PEAL_LIMIT;
-    if (!deferred_room(&host->hub->deferred, n_rooms + 1))
+    if (!client_has_room(host->hub, n_rooms + 1))
         return PEAL_FULL;
     host_answered(host, k);
     host_accept(host, k, names, n_rooms);
@@ -112,7 +112,7 @@ enum peal_result peal_refuse(struct peal_host *host, peal_socket socket, struct 
         return result;
     if (k->state != SOCK_PENDING || (data.bytes != NULL && !json_valid(slice_from(data), &kind)))
         return PEAL_INVALID;
-    if (!deferred_room(&host->hub->deferred, 1))
+    if (!client_has_room(host->hub, 1))
         return PEAL_FULL;
     host_answered(host, k);
     client_refuse(host->hub, k, REFUSED_BY_APPLICATION,
@@ -209,6 +209,7 @@ struct peal_policy peal_policy(struct peal_host *host, peal_socket socket)
         .client_join = section->client_join,
         .client_publish = (enum peal_publish)section->client_publish,
         .max_rooms_per_socket = section->max_rooms_per_socket,
+        .forward_timeout_ms = section->forward_timeout_ms,
     };
 }
 

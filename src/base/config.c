@@ -226,6 +226,17 @@ void config_check(const struct config_loader *l)
     for (uint32_t i = 0; i < c->n_namespaces; i++) {
         const struct config_namespace *n = &c->namespaces[i];
 
+        if (n->app == APP_FORWARD && !c->redis.enabled)
+            config_problem(
+                l->problems,
+                "%s: namespace \"%.100s%s\": app = forward needs redis, and it is not set "
+                "(redis = redis://HOST:PORT, or REDIS_URL)",
+                place(l, i, "app", a), n->name, n->is_prefix ? "*" : "");
+        if (n->app == APP_FORWARD && n->forward_timeout_ms >= c->connect_timeout_ms)
+            config_problem(l->problems,
+                           "%s: namespace \"%.100s%s\": less than connect_timeout (%s)",
+                           place(l, i, "forward_timeout", a), n->name, n->is_prefix ? "*" : "",
+                           place(l, CONFIG_INSTANCE_SERVER, "connect_timeout", b));
         if (n->app != APP_RELAY && (n->client_join || n->client_publish != PUBLISH_NONE))
             config_problem(l->problems, "%s: namespace \"%.100s%s\": only with app = relay",
                            place(l, i, n->client_join ? "client_join" : "client_publish", a),
@@ -386,6 +397,14 @@ bool config_resolve(struct config *c, const struct config_host *host,
 }
 
 /* --- look-up --- */
+
+bool config_forwards(const struct config *c)
+{
+    for (uint32_t i = 0; i < c->n_namespaces; i++)
+        if (c->namespaces[i].app == APP_FORWARD)
+            return true;
+    return false;
+}
 
 const struct config_namespace *config_namespace_find(const struct config *c, struct slice name)
 {

@@ -194,6 +194,9 @@ void config_describe_markdown(FILE *to);
 /* The effective values as a configuration file; secrets are masked. */
 void config_print(const struct config *c, FILE *to);
 
+/* Is there a namespace with app = forward? */
+bool config_forwards(const struct config *c);
+
 /* The namespace section for a name (exact before prefix, the longest prefix first), or NULL:
  * "Invalid namespace". Never "/ws". */
 const struct config_namespace *config_namespace_find(const struct config *c, struct slice name);

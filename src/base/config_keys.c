@@ -100,11 +100,11 @@ const struct config_key config_keys[] = {
     { "log_level", SERVER, TYPE_WORD, AT(log_level), 0, 0, "debug|info|warning|error", "info", 0, NULL, "the least that is logged" },
     { "log_format", SERVER, TYPE_WORD, AT(log_format), 0, 0, "text|json", "text", 0, NULL, "key=value lines or JSON" },
 
-    { "app", NSP, TYPE_APP, AT_NSP(app), 0, 0, NULL, "none", 0, "forward", "none: clients only receive; relay; forward; module:PATH of a shared object" },
+    { "app", NSP, TYPE_APP, AT_NSP(app), 0, 0, NULL, "none", 0, NULL, "none: clients only receive; relay; forward; module:PATH of a shared object" },
     { "client_join", NSP, TYPE_BOOL, AT_NSP(client_join), 0, 1, NULL, "no", 0, NULL, "relay: clients may join and leave rooms" },
     { "client_publish", NSP, TYPE_WORD, AT_NSP(client_publish), 0, 0, "none|joined|any", "none", 0, NULL, "relay: rooms that clients may publish to" },
     { "max_rooms_per_socket", NSP, TYPE_COUNT, AT_NSP(max_rooms_per_socket), 1, 4096, NULL, "64", 0, NULL, "rooms of one socket" },
-    { "forward_timeout", NSP, TYPE_TIME, AT_NSP(forward_timeout_ms), 10, HOUR, NULL, "5s", 0, "*", "forward: time for a back end's answer" },
+    { "forward_timeout", NSP, TYPE_TIME, AT_NSP(forward_timeout_ms), 10, 120 * SECOND, NULL, "5s", 0, NULL, "forward: time for a back end's answer; less than connect_timeout" },
 
     { "client_join", SECTION_WS, TYPE_BOOL, AT_NSP(client_join), 0, 1, NULL, "no", 0, NULL, "plain WebSocket clients: any room; no = only those under public/" },
     { "client_publish", SECTION_WS, TYPE_WORD, AT_NSP(client_publish), 0, 0, "none|joined|any", "none", 0, NULL, "rooms that plain WebSocket clients may publish to" },

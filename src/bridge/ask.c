@@ -8,7 +8,7 @@
  * host, and the last one tells [asked,answered,"uid",...]: who may have been silent.
  *
  * Invariant: an ask is in the wheel from its opening to its end, and in the list of those that wait for their count until it has come.
- * Owns:      the table; a request id is a place in it and 20 random bits, so an answer that comes too late finds nothing. */
+ * Owns:      the table; a request id is a place in it and 18 random bits, so an answer that comes too late finds nothing. */
 #include "bridge/ask.h"
 
 #include <assert.h>
@@ -17,8 +17,8 @@
 
 #include "proto/json.h"
 
-#define ASK_PLACE_BITS    16
-#define ASK_SALT_BITS     20
+#define ASK_PLACE_BITS    18
+#define ASK_SALT_BITS     18
 #define SUBSCRIBE_WAIT_MS 1000 /* a request waits so long for the confirmation of subscriptions */
 
 static_assert(BRIDGE_ASKS_MAX == 1u << ASK_PLACE_BITS, "a request id names any place");

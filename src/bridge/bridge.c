@@ -139,6 +139,7 @@ static void commit(struct bridge *b, const uint8_t *bytes, uint32_t n_bytes, uin
     assert(valid);
     publish_note(&b->ring, &view, at);
     ring_commit(&b->ring, at, n_bytes);
+    b->behind = ring_tail(&b->ring) - b->at > b->ring.units / 4;
     publish_target(&b->ring, &view, true);
     count_add(b->row, COUNT_RING_RECORDS, 1);
 }
@@ -251,6 +252,8 @@ static void on_record(struct bridge *b, const struct record_view *view)
     case RECORD_GONE:
         query_gone(b, header->detail);
         b->wire->on_worker_gone(b, header->detail);
+        if (header->detail < PEAL_WORKERS_MAX)
+            untold_begin(b, 1ull << header->detail);
         break;
     case RECORD_ROOM_NEWS: b->wire->on_rooms(b, view); break;
     case RECORD_SERVER_EMIT:
@@ -282,6 +285,7 @@ static void walk(struct bridge *b)
             count_add(b->row, COUNT_REDIS_DROPPED_LAPPED, 1);
             b->lapped = true;
             b->at = ring_resync(&b->ring, b->at);
+            untold_begin(b, UINT64_MAX); /* a worker's end may have been among it */
             shm_store_u64(&b->slot->cursor, b->at);
             continue;
         }
@@ -295,6 +299,18 @@ static void walk(struct bridge *b)
         if (record_view(&view, (const uint8_t *)b->record.bytes, n_bytes))
             on_record(b, &view);
     }
+}
+
+/* What workers said before they ended. */
+static void walk_to_end(struct bridge *b)
+{
+    uint64_t end = ring_tail(&b->ring);
+    uint64_t before;
+
+    do {
+        before = b->at;
+        walk(b);
+    } while (b->at < end && b->at != before);
 }
 
 /* --- life --- */
@@ -368,6 +384,7 @@ static bool open_bridge(struct bridge *b, const struct child *child)
     if (bridge_room(&b->record, 65536) == NULL || !ask_open(b) || !b->wire->open(b))
         return false;
     follow_namespaces(b);
+    untold_begin(b, UINT64_MAX); /* what an earlier process here has left */
     shm_store_release_u64(&b->slot->ready_generation, child->generation);
     return true;
 }
@@ -387,10 +404,14 @@ static void sleep_until(struct bridge *b, struct pollfd *fds, uint32_t n_fds)
 {
     uint32_t wait = b->wire->wait_ms(b);
 
+    if (b->behind)
+        wait = 0;
     if (wait > ask_rest_ms(b))
         wait = ask_rest_ms(b);
     if ((b->n_pending > 0 || b->held) && wait > FULL_RETRY_MS)
         wait = FULL_RETRY_MS;
+    if (wait > untold_rest_ms(b))
+        wait = untold_rest_ms(b);
     if (wait > 0 && !b->held && !ring_park(&b->ring, b->at))
         wait = 0;
     (void)poll(fds, n_fds, (int)wait); /* EINTR: as if nothing had come */
@@ -419,6 +440,7 @@ static void turn(struct bridge *b, int signal_fd)
     ring_bells(&b->ring);
     follow_namespaces(b);
     walk(b);
+    untold_turn(b);
     query_expire(b);
     ask_expire(b);
     ring_bells(&b->ring);
@@ -454,6 +476,7 @@ int bridge_main(const struct child *child)
     }
     while (!b->stop)
         turn(b, signal_fd);
+    walk_to_end(b);
     flush_last(b);
     for (uint32_t i = 0; i < BRIDGE_QUERIES_MAX; i++)
         free(b->queries[i].answer);

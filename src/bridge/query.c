@@ -62,6 +62,8 @@ struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace 
         count_add(b->row, COUNT_REDIS_DROPPED_BUFFER, 1);
         return NULL;
     }
+    if (q == &b->queries[b->queries_end])
+        b->queries_end++;
     /* the counter lives in the slot and survives this process: an id is never used twice */
     counter = shm_load_u64(&b->slot->next_ack) + 1;
     shm_store_u64(&b->slot->next_ack, counter);
@@ -282,7 +284,7 @@ void query_ack(struct bridge *b, const struct record_view *view)
 
 void query_expire(struct bridge *b)
 {
-    for (uint32_t i = 0; i < BRIDGE_QUERIES_MAX; i++) {
+    for (uint32_t i = 0; i < b->queries_end; i++) {
         struct bridge_query *q = &b->queries[i];
 
         if (q->id == 0)
@@ -297,4 +299,6 @@ void query_expire(struct bridge *b)
         if (q->id != 0)
             end(q);
     }
+    while (b->queries_end > 0 && b->queries[b->queries_end - 1].id == 0)
+        b->queries_end--;
 }

@@ -1,5 +1,5 @@
 /* state.h: what the files of the bridge share. bridge.c is the loop; outbound.c ring -> Redis; inbound.c Redis -> ring; query.c questions of peers; ask.c
- * questions of our own; probe.c whether Redis hears us. */
+ * questions of our own; untold.c what dead workers could not say; probe.c whether Redis hears us. */
 #ifndef PEAL_BRIDGE_STATE_H
 #define PEAL_BRIDGE_STATE_H
 
@@ -11,10 +11,11 @@
 #include "shm/namespaces.h"
 #include "shm/record.h"
 #include "shm/ring.h"
+#include "shm/sessions.h"
 
 #define BRIDGE_QUERIES_MAX 256
-#define ANSWER_BYTES_MAX   4096  /* of one without a list: names, escaped, and little more */
-#define BRIDGE_ASKS_MAX    65536 /* questions of our own under way, of all workers */
+#define ANSWER_BYTES_MAX   4096   /* of one without a list: names, escaped, and little more */
+#define BRIDGE_ASKS_MAX    262144 /* questions of our own under way, of all workers */
 #define ASK_UNCOUNTED      UINT32_MAX
 #define PROBE_CHANNEL_MAX  (CONFIG_TEXT_MAX + 64)
 
@@ -95,6 +96,16 @@ struct bridge_probe {
     uint64_t sent_ms, sent_us;
 };
 
+/* Ends of dead workers' clients that are to be told. */
+struct bridge_untold {
+    uint64_t next;  /* slots whose clients are to be looked for ... */
+    uint64_t from;  /* ... when the bridge has come here in the ring */
+    uint64_t slots; /* those that are being looked for */
+    uint64_t since_ms;
+    uint64_t settled_at_ms; /* Redis is back for a while then */
+    struct session_walk walk;
+};
+
 /* Memory that grows to what was needed once, for building messages. */
 struct bridge_buffer {
     char *bytes;
@@ -130,13 +141,17 @@ struct bridge {
         [SHARDED_UID_CHARS]; /* of this host in the cluster. Node has one for each namespace, but nothing looks at two together */
     uint32_t n_uid;
     struct bridge_asks asks;
+    struct bridge_untold untold;
     struct bridge_query queries[BRIDGE_QUERIES_MAX];
+    uint32_t queries_end; /* places from here on are free: each turn looks at the others only */
     struct bridge_buffer payload, scratch, record, pending, message;
     uint32_t n_pending; /* bytes of records that wait for room in the ring, in `pending` from ... */
     uint32_t pending_at; /* ... here on; nothing more is taken from Redis meanwhile */
     bool held;           /* the record at `at` waits for something else than the ring */
     bool lapped;         /* records were missed: what is known of rooms is not whole */
     uint64_t at;         /* position in the ring */
+    bool
+        behind; /* a quarter of the ring is still to be read: what is appended must not overwrite it */
     uint64_t now_ms;
     bool stop;
 };
@@ -153,6 +168,22 @@ bool bridge_respond(struct bridge *b, const struct bridge_asker *asker, struct s
 /* Appends a record that came from Redis. FULL: it is kept, behind those that are, and bridge.n_pending is not 0. */
 void bridge_append(struct bridge *b, struct record_spec *spec);
 void bridge_retry(struct bridge *b);
+
+/* Nothing more can be taken from Redis in this turn: what follows stays in its hands, in order. */
+static inline bool bridge_is_full(const struct bridge *b)
+{
+    return b->n_pending > 0 || b->behind;
+}
+
+/* At the beginning of the next: it may again, for what could not be appended is, if there is room. True: something was left where it was. */
+static inline bool bridge_begin_turn(struct bridge *b)
+{
+    bool was_full = bridge_is_full(b);
+
+    b->behind = false;
+    bridge_retry(b);
+    return was_full;
+}
 
 /* Memory for what decoding makes of a payload. False: the payload is larger than any record, or there is no memory; counted. */
 MUST_USE bool bridge_decode_sink(struct bridge *b, struct slice payload, struct msgpack_sink *sink);
@@ -206,6 +237,11 @@ void query_reply(struct bridge *b, const struct record_view *view);
 void query_ack(struct bridge *b, const struct record_view *view);
 void query_gone(struct bridge *b, uint32_t slot);
 void query_expire(struct bridge *b);
+
+/* untold.c: clients of these slots have died; once a turn; how long that may wait. */
+void untold_begin(struct bridge *b, uint64_t slots);
+void untold_turn(struct bridge *b);
+uint32_t untold_rest_ms(const struct bridge *b);
 
 /* ask.c */
 MUST_USE bool ask_open(struct bridge *b);

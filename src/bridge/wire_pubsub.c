@@ -184,7 +184,7 @@ static bool on_subscriber_reply(void *context, struct redisReply *reply)
     } else if (slice_is(kind, "pong")) {
         probe_pong(b);
     }
-    return b->n_pending == 0; /* the ring is full: what follows stays in Redis' hands, in order */
+    return !bridge_is_full(b); /* the ring is full: what follows stays in Redis' hands, in order */
 }
 
 static void on_channels(struct bridge *b, const struct redisReply *reply)
@@ -211,7 +211,7 @@ static bool on_publisher_reply(void *context, struct redisReply *reply)
         on_channels(b, reply);
     else if (channel_kind(b, reply_text(reply->element[0]), &n) == CHANNEL_REQUEST)
         ask_counted(b, n, (uint64_t)reply->element[1]->integer);
-    return b->n_pending == 0;
+    return !bridge_is_full(b);
 }
 
 static bool open_links(struct bridge *b)
@@ -234,8 +234,8 @@ static uint32_t set_fds(struct bridge *b, struct pollfd *fds)
     short in = link_events(&b->in);
     short out = link_events(&b->out);
 
-    fds[0] = (struct pollfd){ b->in.fd, (short)(b->n_pending > 0 ? in & ~POLLIN : in), 0 };
-    fds[1] = (struct pollfd){ b->out.fd, (short)(b->n_pending > 0 ? out & ~POLLIN : out), 0 };
+    fds[0] = (struct pollfd){ b->in.fd, (short)(bridge_is_full(b) ? in & ~POLLIN : in), 0 };
+    fds[1] = (struct pollfd){ b->out.fd, (short)(bridge_is_full(b) ? out & ~POLLIN : out), 0 };
     return 2;
 }
 
@@ -251,24 +251,23 @@ static uint32_t wait_ms(struct bridge *b)
 static void take_in(struct bridge *b, struct link *l, short events, bool was_full,
                     link_on_reply on_reply, void (*on_up)(struct bridge *b))
 {
-    if (was_full && b->n_pending == 0 && l->state == LINK_UP) {
+    if (was_full && !bridge_is_full(b) && l->state == LINK_UP) {
         (void)link_replies(l, b->now_ms, on_reply, b); /* what was left */
         events |= POLLIN;
     }
-    if (link_on_events(l, events, b->n_pending == 0, b->now_ms, on_reply, b) && on_up != NULL)
+    if (link_on_events(l, events, !bridge_is_full(b), b->now_ms, on_reply, b) && on_up != NULL)
         on_up(b);
-    if (b->n_pending == 0 || l->state != LINK_UP)
+    if (!bridge_is_full(b) || l->state != LINK_UP)
         link_tick(l, b->now_ms);
 }
 
 static void turn(struct bridge *b, const struct pollfd *fds)
 {
-    bool was_full = b->n_pending > 0;
+    bool was_full = bridge_begin_turn(b);
 
-    bridge_retry(b);
     take_in(b, &b->in, fds[0].revents, was_full, on_subscriber_reply, on_subscriber_up);
     take_in(b, &b->out, fds[1].revents, was_full, on_publisher_reply, NULL);
-    b->drained = b->n_pending == 0 && (fds[0].revents & POLLIN) == 0;
+    b->drained = !bridge_is_full(b) && (fds[0].revents & POLLIN) == 0;
 }
 
 static void count_link(struct bridge *b, struct link *l)

@@ -182,7 +182,7 @@ static void sharded_close(struct bridge *b)
 
 static uint32_t sharded_fds(struct bridge *b, struct pollfd *fds)
 {
-    return cluster_fds(&b->sharded->cluster, fds, b->n_pending == 0);
+    return cluster_fds(&b->sharded->cluster, fds, !bridge_is_full(b));
 }
 
 static uint32_t sharded_wait_ms(struct bridge *b)
@@ -251,7 +251,7 @@ static bool on_message(void *context, struct slice channel, struct slice payload
         inbound_event(b, n, &r->opts, &r->data, r->has_id ? r->id : -1);
     else
         inbound_act(b, n, r);
-    return b->n_pending == 0; /* the ring is full: what follows stays in Redis' hands, in order */
+    return !bridge_is_full(b); /* the ring is full: what follows stays in Redis' hands, in order */
 }
 
 /* The namespace with that index. 0: whoever answered has the channel no more (a slot has moved), for we are there ourselves. */
@@ -265,7 +265,7 @@ static bool on_counted(void *context, uint64_t id, uint32_t n_servers)
         ask_counted(b, &b->namespaces[i], n_servers);
         break;
     }
-    return b->n_pending == 0;
+    return !bridge_is_full(b);
 }
 
 static void sharded_turn(struct bridge *b, const struct pollfd *fds)
@@ -273,8 +273,8 @@ static void sharded_turn(struct bridge *b, const struct pollfd *fds)
     struct sharded *s = b->sharded;
     struct cluster_events events = { on_message, on_counted, b };
 
-    bridge_retry(b);
-    cluster_turn(&s->cluster, fds, b->n_pending == 0, b->now_ms, &events);
+    (void)bridge_begin_turn(b);
+    cluster_turn(&s->cluster, fds, !bridge_is_full(b), b->now_ms, &events);
     ask_workers(b);
     if (s->telling == 0)
         cluster_expire(&s->cluster);

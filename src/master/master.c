@@ -59,6 +59,11 @@ void master_stop(struct master *m, int exit_code)
         return;
     m->stopping = true;
     m->exit_code = exit_code;
+    master_stop_rest(m);
+}
+
+void master_stop_rest(struct master *m)
+{
     m->kill_at_ms = m->now_ms + MASTER_STOP_MS;
     slots_signal(m, SIGTERM);
 }

@@ -247,6 +247,15 @@ static bool slot_may_respawn(const struct master *m, uint32_t slot)
            (s->role != CHILD_WORKER || m->region.header->draining != DRAIN_CLOSING);
 }
 
+static bool slots_have_worker(const struct master *m)
+{
+    for (uint32_t i = 0; i < m->config->workers; i++) {
+        if (slot_has_process(&m->slots[i]))
+            return true;
+    }
+    return false;
+}
+
 void slots_on_pidfd(struct master *m, uint32_t slot, uint32_t generation)
 {
     struct slot *s = &m->slots[slot];
@@ -266,6 +275,8 @@ void slots_on_pidfd(struct master *m, uint32_t slot, uint32_t generation)
     if (m->stopping) {
         log_debug("ended", "process=%s slot=%u pid=%d", slot_names[s->role], slot, s->pid);
         slot_become(m, slot, PHASE_IDLE);
+        if (s->role == CHILD_WORKER && !slots_have_worker(m))
+            master_stop_rest(m);
         return;
     }
     m->dead[slot] = true;
@@ -305,7 +316,9 @@ static void slot_resolve(struct master *m, uint32_t slot)
         directory_clear(&m->region, slot);
         if (m->region.ips != NULL)
             ips_clear(&m->region, slot);
-        namespaces_reap(&m->region, slot, m->now_ms + m->config->recovery_ms);
+        namespaces_reap(&m->region, slot,
+                        m->now_ms + m->config->recovery_ms +
+                            (config_forwards(m->config) ? UNTOLD_KEEP_MS : 0));
         placer_reclaim(m,
                        slot); /* before the words are cleared: places go with their connections */
     }
@@ -449,8 +462,10 @@ bool slots_have_process(const struct master *m)
 
 void slots_signal(struct master *m, int signal_number)
 {
+    bool workers = slots_have_worker(m);
+
     for (uint32_t i = 0; i < PEAL_SLOTS; i++) {
-        if (slot_has_process(&m->slots[i]))
+        if (slot_has_process(&m->slots[i]) && !(workers && i == PEAL_SLOT_BRIDGE))
             (void)pidfd_send_signal(m->slots[i].pidfd, signal_number, NULL, 0);
     }
 }

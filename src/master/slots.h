@@ -24,6 +24,7 @@ bool slots_ready(const struct master *m);
 
 bool slots_have_process(const struct master *m);
 bool slot_has_process(const struct slot *s);
+/* Not to the bridge while there are workers: what they say last is to go out. */
 void slots_signal(struct master *m, int signal_number);
 
 #endif

@@ -133,5 +133,7 @@ void master_wake(struct master *m, uint32_t slot);
 
 /* Begins the end: children are told to go, the loop ends when they have. The first call decides. */
 void master_stop(struct master *m, int exit_code);
+/* ... goes on: the workers are gone. */
+void master_stop_rest(struct master *m);
 
 #endif

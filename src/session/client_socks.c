@@ -60,9 +60,24 @@ static void run(struct hub *h, struct deferred_item *item)
     }
 }
 
+/* An application is told a record, and has appended nothing since: what it does counts from that record on, not from the tail. */
+static bool is_prompt(const struct hub *h)
+{
+    return h->prompt_append == h->last_append;
+}
+
+bool client_has_room(const struct hub *h, uint32_t n)
+{
+    return is_prompt(h) || deferred_room(&h->deferred, n);
+}
+
 /* Carries `item` out now if the ring has been taken in that far, else when it has. */
 static void at_position(struct hub *h, struct deferred_item item, uint64_t position)
 {
+    if (is_prompt(h)) {
+        run(h, &item);
+        return;
+    }
     if (h->deferred.n > 0) {
         uint64_t last =
             h->deferred.items[(h->deferred.head + h->deferred.n - 1) % h->deferred.max].position;
@@ -374,7 +389,7 @@ enum join_result client_join(struct hub *h, struct sock *k, const struct slice *
     }
     if ((uint32_t)k->n_rooms + k->n_joins + n_new > max_rooms)
         return JOIN_LIMIT;
-    if (!deferred_room(&h->deferred, n_rooms + 1)) /* and one for the answer */
+    if (!client_has_room(h, n_rooms + 1)) /* and one for the answer */
         return JOIN_FULL;
     client_hold_rooms(h, k, rooms, n_rooms);
     return JOIN_OK;

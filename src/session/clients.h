@@ -70,6 +70,9 @@ void clients_check_queues(struct hub *h);
 /* Sends now, or in front of what waits (`urgent`). */
 void client_send(struct hub *h, struct conn *c, const void *bytes, uint32_t n_bytes, bool urgent);
 
+/* Is there room for `n` more things that are done later: joins, answers? */
+bool client_has_room(const struct hub *h, uint32_t n);
+
 /* Sends when everything that was in the ring up to now has been taken in (`at_tail`), or what this worker appended itself. */
 void client_send_later(struct hub *h, struct conn *c, const void *bytes, uint32_t n_bytes,
                        bool at_tail);

@@ -79,12 +79,14 @@ struct hub {
         walked; /* the ring up to here has been taken in; released (cursor) when the batch is through */
     uint32_t n_appended;  /* records appended in this turn: RING_TURN_COMMITS_MAX ends it */
     uint64_t last_append; /* the end of this worker's last own record */
-    uint32_t stamp;       /* of the record in hand */
-    uint32_t n_clients;   /* connections that count */
-    uint32_t n_polling;   /* of them those that poll */
-    uint64_t n_polled;    /* records that went out in polling bodies */
-    uint32_t n_settled;   /* placed connections that need their place no more, in this generation */
-    uint64_t rescued_at;  /* tail when held records were last saved from being overwritten */
+    uint64_t
+        prompt_append; /* while this is last_append what an application does is done at the record in hand; UINT64_MAX: at the tail */
+    uint32_t stamp;    /* of the record in hand */
+    uint32_t n_clients;  /* connections that count */
+    uint32_t n_polling;  /* of them those that poll */
+    uint64_t n_polled;   /* records that went out in polling bodies */
+    uint32_t n_settled;  /* placed connections that need their place no more, in this generation */
+    uint64_t rescued_at; /* tail when held records were last saved from being overwritten */
     /* The layer above, if there is one. A socket ends: called twice, in its rooms still, and when it has `left` them. It may disconnect others from within. */
     void (*socket_gone)(void *context, struct sock *k, enum close_reason reason, bool left);
     /* A record that is for this worker's applications: acknowledgement, reply, server-side emit; and the end of any worker. */

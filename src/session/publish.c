@@ -43,6 +43,10 @@ void publish_note(struct ring *ring, const struct record_view *view, uint64_t at
     struct slice name;
     uint64_t hash;
 
+    /* a back end's answer may let a client in, and into rooms (app = forward) */
+    if (view->header->kind == RECORD_REPLY && view->header->origin == ORIGIN_REDIS &&
+        config_forwards(ring->region->config))
+        ring_note_join(ring, end);
     if (view->header->kind != RECORD_JOIN)
         return;
     ring_note_join(ring, end);

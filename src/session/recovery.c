@@ -584,9 +584,8 @@ uint32_t recovery_wait_ms(const struct hub *h)
 
 void recovery_second(struct hub *h)
 {
-    if (h->recoverables == NULL)
-        return;
     sessions_collect(h->identities, h->now_ms,
                      COLLECT_PER_SECOND + sessions_used(h->identities) / 8);
-    recoverables_collect(h->recoverables, COLLECT_PER_SECOND);
+    if (h->recoverables != NULL)
+        recoverables_collect(h->recoverables, COLLECT_PER_SECOND);
 }

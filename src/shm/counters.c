@@ -81,6 +81,32 @@ const char *connect_refusal_name(enum connect_refusal reason)
     return names[reason];
 }
 
+static_assert(FORWARD_RESULTS <= COUNT_FORWARD_LAST - COUNT_FORWARD_FIRST + 1,
+              "a counter for each result");
+
+const char *forward_result_name(enum forward_result result)
+{
+    static const char *const names[FORWARD_RESULTS] = {
+        [FORWARD_ACCEPTED] = "accepted",
+        [FORWARD_REFUSED] = "refused",
+        [FORWARD_NO_ANSWER] = "no_answer",
+        [FORWARD_UNREACHABLE] = "unreachable",
+        [FORWARD_BUSY] = "busy",
+        [FORWARD_LATE] = "late",
+        [FORWARD_EVENTS] = "events",
+        [FORWARD_ACKNOWLEDGED] = "acknowledged",
+        [FORWARD_UNACKNOWLEDGED] = "unacknowledged",
+        [FORWARD_REFUSED_EVENT] = "refused_event",
+        [FORWARD_BAD_ANSWER] = "bad_answer",
+        [FORWARD_BAD_DATA] = "bad_data",
+        [FORWARD_ENDED] = "ended",
+        [FORWARD_LOST] = "lost",
+    };
+
+    assert(result < FORWARD_RESULTS);
+    return names[result];
+}
+
 void histogram_add(struct shm_counters *row, enum histogram which, uint64_t us)
 {
     struct shm_histogram *h = &row->histograms[which];

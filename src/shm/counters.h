@@ -64,6 +64,8 @@ enum counter {
     COUNT_RECOVERY_LAST = COUNT_RECOVERY_FIRST + 11,
     COUNT_CONNECT_REFUSED_FIRST, /* ... + enum connect_refusal */
     COUNT_CONNECT_REFUSED_LAST = COUNT_CONNECT_REFUSED_FIRST + 7,
+    COUNT_FORWARD_FIRST, /* ... + enum forward_result */
+    COUNT_FORWARD_LAST = COUNT_FORWARD_FIRST + 15,
     COUNTERS
 };
 
@@ -117,6 +119,26 @@ enum connect_refusal {
     CONNECT_REFUSALS
 };
 const char *connect_refusal_name(enum connect_refusal reason); /* snake_case */
+
+/* What became of what `app = forward` told the back ends: label `result` of peal_forward_total. */
+enum forward_result {
+    FORWARD_ACCEPTED = 0, /* clients let in */
+    FORWARD_REFUSED,      /* by a back end */
+    FORWARD_NO_ANSWER,    /* clients refused: none came in time */
+    FORWARD_UNREACHABLE,  /* clients refused and events dropped: Redis is away */
+    FORWARD_BUSY,         /* the same: too much is under way */
+    FORWARD_LATE,         /* a back end accepted who was waiting no more */
+    FORWARD_EVENTS,       /* handed on */
+    FORWARD_ACKNOWLEDGED, /* of those that asked for it */
+    FORWARD_UNACKNOWLEDGED,
+    FORWARD_REFUSED_EVENT, /* a name over 255 bytes */
+    FORWARD_BAD_ANSWER,    /* of the wrong shape: ignored */
+    FORWARD_BAD_DATA,      /* peal:data that was not taken: too large */
+    FORWARD_ENDED,         /* peal:disconnect was said */
+    FORWARD_LOST,          /* it could not be */
+    FORWARD_RESULTS
+};
+const char *forward_result_name(enum forward_result result); /* snake_case */
 
 enum gauge {
     GAUGE_CONNECTIONS_WEBSOCKET = 0, /* Socket.IO and plain */

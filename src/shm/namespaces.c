@@ -326,6 +326,14 @@ struct slice namespace_name(const struct region *region, uint32_t index)
     return slice_of((const char *)e->name, e->n_bytes);
 }
 
+bool namespace_is_forwarded(const struct region *region, uint32_t index)
+{
+    uint32_t section = shm_load_u32(&region->namespaces->entries[index].section);
+
+    return section < region->config->n_namespaces &&
+           region->config->namespaces[section].app == APP_FORWARD;
+}
+
 uint64_t namespace_life(const struct region *region, uint32_t index)
 {
     return life_of(shm_load_u64(&region->namespaces->entries[index].word));

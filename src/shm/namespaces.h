@@ -40,6 +40,9 @@ void namespace_keep(struct region *region, uint32_t index, uint64_t until_ms);
 /* Borrowed: for as long as the index is used. Absent: there is no such. */
 struct slice namespace_name(const struct region *region, uint32_t index);
 
+/* Is its application `forward`? */
+bool namespace_is_forwarded(const struct region *region, uint32_t index);
+
 /* Tells the names apart that had an index one after the other. */
 uint64_t namespace_life(const struct region *region, uint32_t index);
 

@@ -481,6 +481,7 @@ static bool reap(struct region *region, uint32_t index, uint32_t slot, uint64_t 
     /* A claimer had not begun to take anything in: what it found still counts. */
     if (state == RECOVERY_CLAIMED)
         cursor = shm_load_u64(&e->resume);
+    session_mark_untold(region, index);
     recoverable_keep(region, index);
     detach(region, index, cursor, expires_ms);
     return true;

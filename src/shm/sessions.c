@@ -13,7 +13,9 @@
  *            them apart anyway.
  * Recovery:  an entry may outlive its connection (detached) or live at another worker. Its index is
  *            then not in the free list; it is in `away`, and sessions_collect finds out when it is
- *            free again: nobody has to tell. A successor makes its list from the table. */
+ *            free again: nobody has to tell. A successor makes its list from the table.
+ * Untold:    a DEAD entry is the bridge's, which ends it by one store, as a detached one's mark by one
+ *            compare-and-swap: its own end in the middle leaves no half. */
 #include "shm/sessions.h"
 
 #include <assert.h>
@@ -22,6 +24,7 @@
 #include <unistd.h>
 
 #include "shm/atomic.h"
+#include "shm/namespaces.h"
 #include "shm/recoverable.h"
 
 #define ID_BYTES     15u
@@ -39,7 +42,8 @@ struct sessions {
     uint32_t resting_head;
     uint32_t n_resting;
     uint32_t resting[RESTING]; /* first in, first out */
-    uint32_t *away; /* [per_slot]: indices that are detached or elsewhere; NULL: recovery is off */
+    uint32_t *
+        away; /* [per_slot]: indices that are detached, elsewhere or dead; NULL: there cannot be any */
     uint8_t *is_away; /* [per_slot] */
     uint32_t n_away;
     uint32_t away_at; /* where sessions_collect goes on */
@@ -96,12 +100,26 @@ void session_watch(struct sessions *s, uint32_t index)
     s->away[s->n_away++] = index;
 }
 
+static uint8_t kind_of(const struct region *region, uint32_t index)
+{
+    union entry now;
+
+    now.words[2] = shm_load_acquire_u64((const uint64_t *)&region->sessions[index] + 2);
+    return now.fields.kind;
+}
+
+static bool is_recoverable(const struct region *region, uint32_t index)
+{
+    return region->recovery != NULL &&
+           recovery_state(shm_load_acquire_u64(&region->recovery[index].state)) != RECOVERY_NONE;
+}
+
 /* What an earlier process in the slot has left. */
 static void inherit(void *context, struct region *region, uint32_t index)
 {
     struct sessions *s = context;
 
-    if (recovery_state(shm_load_acquire_u64(&region->recovery[index].state)) == RECOVERY_NONE)
+    if (!is_recoverable(region, index) && kind_of(region, index) != SESSION_DEAD)
         return;
     session_watch(s, index);
     s->n_used++;
@@ -120,7 +138,7 @@ struct sessions *sessions_new(struct region *region)
     s->region = region;
     s->per_slot = per_slot;
     s->first = region->self * per_slot;
-    if (region->recovery == NULL)
+    if (region->recovery == NULL && !config_forwards(region->config))
         return s;
     s->away = calloc(per_slot, sizeof *s->away);
     s->is_away = calloc(per_slot, sizeof *s->is_away);
@@ -273,12 +291,48 @@ static void end_recovery(struct region *region, uint32_t index)
         shm_store_release_u64(state, ((word >> 16) + 1) << 16);
 }
 
+/* A socket of a dead worker that back ends believe to be there: in a namespace of theirs, or detached and marked. */
+static bool is_untold(const struct region *region, const struct shm_session *e)
+{
+    if (e->kind == SESSION_DEAD)
+        return true;
+    return (e->kind == SESSION_SOCKET && namespace_is_forwarded(region, e->nsp)) ||
+           (e->kind == SESSION_DETACHED && (e->flags & SESSION_UNTOLD) != 0);
+}
+
+/* In one store: beside the kind its word holds only bytes of the id. */
+static void become_dead(struct shm_session *e)
+{
+    union entry value;
+
+    memcpy(&value, e, sizeof value);
+    value.fields.kind = SESSION_DEAD;
+    shm_store_release_u64((uint64_t *)e + 2, value.words[2]);
+}
+
+/* An odd stamp: its holder died while it claimed it, when nobody knew of it yet, or released it, when its end had been told. */
 void session_wipe(struct region *region, uint32_t index)
 {
     static const union entry none = { .words = { 0 } };
+    struct shm_session *e = &region->sessions[index];
 
-    entry_store(&region->sessions[index], &none);
+    if ((shm_load_u64(&e->stamp) & 1) == 0 && is_untold(region, e))
+        become_dead(e);
+    else
+        entry_store(e, &none);
     end_recovery(region, index);
+}
+
+void session_mark_untold(struct region *region, uint32_t index)
+{
+    struct shm_session *e = &region->sessions[index];
+    union entry value;
+
+    if (e->kind != SESSION_SOCKET || !namespace_is_forwarded(region, e->nsp))
+        return;
+    memcpy(&value, e, sizeof value);
+    value.fields.flags |= SESSION_UNTOLD;
+    shm_store_release_u64((uint64_t *)e + 3, value.words[3]);
 }
 
 struct region *sessions_region(struct sessions *s)
@@ -289,10 +343,14 @@ struct region *sessions_region(struct sessions *s)
 void session_release(struct sessions *s, uint32_t index)
 {
     union entry none = { .words = { 0 } };
+    struct shm_session *e = &s->region->sessions[index];
 
-    assert(s->region->sessions[index].kind != SESSION_FREE);
+    assert(e->kind != SESSION_FREE);
     assert(is_own(s, index) || s->region->recovery != NULL);
-    entry_store(&s->region->sessions[index], &none);
+    if (e->kind == SESSION_DETACHED && is_untold(s->region, e))
+        become_dead(e); /* watched, in its arena, as it was */
+    else
+        entry_store(e, &none);
     end_recovery(s->region, index);
     if (!is_own(s, index))
         return; /* whose arena it is in finds out (sessions_collect) */
@@ -326,17 +384,21 @@ void session_adopt(struct sessions *s, uint32_t index, uint32_t local)
     value.fields.kind = SESSION_SOCKET;
     value.fields.owner = (uint8_t)s->region->self;
     value.fields.local = local;
+    value.fields.flags = 0; /* who has it tells its end, or that it is back */
     entry_store(&s->region->sessions[index], &value);
 }
 
 /* True: it is this process's again, living or free, and need not be watched. */
 static bool has_returned(struct sessions *s, uint32_t index, uint64_t now_ms)
 {
-    struct shm_recovery *e = &s->region->recovery[index];
+    static struct shm_recovery none;
+    struct shm_recovery *e = s->region->recovery == NULL ? &none : &s->region->recovery[index];
     uint64_t word = shm_load_acquire_u64(&e->state); /* acquire: what its last holder wrote */
 
+    if (kind_of(s->region, index) == SESSION_DEAD)
+        return false;
     switch (recovery_state(word)) {
-    case RECOVERY_NONE: break; /* released elsewhere */
+    case RECOVERY_NONE: break; /* released elsewhere, or told */
     case RECOVERY_LIVE:
     case RECOVERY_SPOILED: /* an inherited one that is not yet passed by stays, or it would be a fresh one */
         return recovery_holder(word) == s->region->self && index - s->first < s->n_touched;
@@ -348,6 +410,8 @@ static bool has_returned(struct sessions *s, uint32_t index, uint64_t now_ms)
                          ((word >> 16) + 1) << 16 | s->region->self << 8 | RECOVERY_CLAIMED))
             return false;
         session_wipe(s->region, index);
+        if (kind_of(s->region, index) == SESSION_DEAD)
+            return false;
         break;
     }
     assert(s->n_used > 0);
@@ -429,20 +493,82 @@ uint16_t session_nsp(const struct region *region, uint32_t index)
 
 static void clear(void *context, struct region *region, uint32_t index)
 {
-    static const union entry none = { .words = { 0 } };
-    struct shm_session *e = &region->sessions[index];
+    const struct shm_session *e = &region->sessions[index];
 
     (void)context;
     if (e->kind == SESSION_FREE && (shm_load_u64(&e->stamp) & 1) == 0)
         return;
-    if (region->recovery != NULL &&
-        recovery_state(shm_load_acquire_u64(&region->recovery[index].state)) != RECOVERY_NONE)
-        return;            /* somebody's, or detached */
-    entry_store(e, &none); /* makes an odd stamp even, and further than any that a reader holds */
+    if (!is_recoverable(region, index)) /* else somebody's, or detached */
+        session_wipe(region,
+                     index); /* makes an odd stamp even, and further than any that a reader holds */
 }
 
 void sessions_clear(struct region *region, uint32_t slot)
 {
     assert(slot < region->header->n_workers);
     for_touched(region, slot, clear, NULL);
+}
+
+/* --- the bridge --- */
+
+bool sessions_walked(const struct region *region, const struct session_walk *walk)
+{
+    return walk->at >= region->header->n_workers * region->header->sessions_per_slot;
+}
+
+/* On to the next entry on a page that was touched: as in for_touched. */
+static void skip_hole(const struct region *region, struct session_walk *walk)
+{
+    uint64_t table = region->header->sessions_offset;
+    uint32_t end = region->header->n_workers * region->header->sessions_per_slot;
+    off_t data =
+        lseek(region->fd, (off_t)(table + walk->at * sizeof(struct shm_session)), SEEK_DATA);
+    off_t hole = data < 0 ? -1 : lseek(region->fd, data, SEEK_HOLE);
+    uint64_t from = (uint64_t)data < table ? table : (uint64_t)data;
+
+    if (data < 0 || hole < 0 || (from - table) / sizeof(struct shm_session) >= end) {
+        walk->at = end;
+        return;
+    }
+    walk->at = (uint32_t)((from - table) / sizeof(struct shm_session));
+    walk->until = (uint32_t)(((uint64_t)hole - table) / sizeof(struct shm_session));
+    if (walk->until > end)
+        walk->until = end;
+}
+
+/* Takes the entry's mark away. False: it has none, or somebody was faster. */
+static bool take_mark(struct shm_session *e, uint64_t slots, struct session_untold *out)
+{
+    union entry now;
+    union entry told;
+
+    now.words[2] = shm_load_acquire_u64((uint64_t *)e + 2); /* acquire: what it was before */
+    now.words[3] = shm_load_u64((uint64_t *)e + 3);
+    now.words[1] = shm_load_u64((uint64_t *)e + 1);
+    told = now;
+    if ((now.fields.kind != SESSION_DEAD && now.fields.kind != SESSION_DETACHED) ||
+        now.fields.owner >= PEAL_WORKERS_MAX || (slots >> now.fields.owner & 1) == 0)
+        return false;
+    memcpy(out->id, now.fields.id, ID_BYTES);
+    out->nsp = now.fields.nsp;
+    if (now.fields.kind == SESSION_DEAD) {
+        told.fields.kind = SESSION_FREE;
+        shm_store_release_u64((uint64_t *)e + 2, told.words[2]); /* release: it has been read */
+        return true;
+    }
+    told.fields.flags &= (uint8_t)~SESSION_UNTOLD;
+    return (now.fields.flags & SESSION_UNTOLD) != 0 &&
+           shm_cas_u64((uint64_t *)e + 3, &now.words[3], told.words[3]);
+}
+
+bool sessions_next_untold(struct region *region, uint64_t slots, struct session_walk *walk,
+                          uint32_t *budget, struct session_untold *out)
+{
+    for (; *budget > 0 && !sessions_walked(region, walk); (*budget)--) {
+        if (walk->at >= walk->until)
+            skip_hole(region, walk);
+        else if (take_mark(&region->sessions[walk->at++], slots, out))
+            return true;
+    }
+    return false;
 }

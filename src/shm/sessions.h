@@ -44,16 +44,38 @@ void session_detach(struct region *region, uint32_t index);
 void session_adopt(struct sessions *s, uint32_t index, uint32_t local);
 /* This process has detached an entry, or has found one: sessions_collect looks at it from now on, if it is of its own arena. */
 void session_watch(struct sessions *s, uint32_t index);
-/* Looks at up to `budget` of the entries of the own arena that are detached or elsewhere: frees what has expired, takes back what was released.
+/* Looks at up to `budget` of the entries of the own arena that are detached, elsewhere or dead: frees what has expired, takes back what was released.
  * Time: CLOCK_MONOTONIC, as in expires_ms. */
 void sessions_collect(struct sessions *s, uint64_t now_ms, uint32_t budget);
 
 struct region *sessions_region(struct sessions *s);
 
-/* Master: frees an entry and its recoverability, whatever state its dead holder left it in. */
+/* Ends an entry and its recoverability, whatever state its dead holder left it in. The master's call, or that of who has claimed it. */
 void session_wipe(struct region *region, uint32_t index);
 
-/* Master, reaping: frees all entries of a dead slot but those that recoverables_reap has detached. */
+/* Master, reaping: ends all entries of a dead slot but those that recoverables_reap has detached. */
 void sessions_clear(struct region *region, uint32_t slot);
+
+/* --- sockets whose end nobody has told (app = forward): their worker is dead ---
+ *
+ * What would end such an entry (session_wipe, session_release, sessions_clear) makes it DEAD instead. Its index is free when the bridge has told. */
+
+/* Master, reaping: a socket that stays, DETACHED; before it does. */
+void session_mark_untold(struct region *region, uint32_t index);
+
+struct session_untold {
+    uint8_t id[15];
+    uint16_t nsp;
+};
+/* A walk over all entries; begins as zeros. */
+struct session_walk {
+    uint32_t at;
+    uint32_t until; /* up to here the table's pages have been touched */
+};
+/* Bridge: takes the next socket whose end is to be told, of those that a slot in `slots` had: it is told by this, so at most once. False: `budget`
+ * entries have been looked at, or this was all (sessions_walked). */
+MUST_USE bool sessions_next_untold(struct region *region, uint64_t slots, struct session_walk *walk,
+                                   uint32_t *budget, struct session_untold *out);
+bool sessions_walked(const struct region *region, const struct session_walk *walk);
 
 #endif

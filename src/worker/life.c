@@ -184,6 +184,7 @@ bool worker_open(struct worker *w, const struct child *child)
     ring_open(&h->ring, &h->region);
     h->walked = shm_load_u64(&h->slot->cursor);
     h->last_append = h->walked;
+    h->prompt_append = UINT64_MAX;
     h->random = h->region.header->epoch ^ (uint64_t)getpid() << 32 ^ child->generation;
     h->random = h->random == 0 ? 1 : h->random;
     clock_gettime(CLOCK_MONOTONIC, &ts);

@@ -62,6 +62,17 @@ static inline void shm_fixture_name(struct shm_fixture *f, uint32_t index)
     f->master.namespaces->entries[index].word = 1u << 8 | NAMESPACE_READY;
 }
 
+/* A name whose application is `forward`. */
+static inline void shm_fixture_forward(struct shm_fixture *f, uint32_t index)
+{
+    struct config *config = (struct config *)(uintptr_t)f->master.config;
+
+    shm_fixture_name(f, index);
+    f->master.namespaces->entries[index].section = 0;
+    config->n_namespaces = 1;
+    config->namespaces[0].app = APP_FORWARD;
+}
+
 /* Takes the bell's ring, if there is one. */
 static inline bool shm_bell_take(const struct region *region, uint32_t slot)
 {

@@ -183,16 +183,8 @@ static void test_secrets_come_from_files_too(void **state)
 static void test_documented_keys_that_this_build_lacks_are_refused(void **state)
 {
     static const char *const refused[] = {
-        "tls_cert=/x",
-        "tls_key=/x",
-        "tls_listen=443",
-        "deflate=yes",
-        "deflate_threshold=2K",
-        "user=nobody",
-        "message_rate=1",
-        "message_burst=1",
-        "namespace:/:app=forward",
-        "namespace:/:forward_timeout=1s",
+        "tls_cert=/x",          "tls_key=/x",  "tls_listen=443", "deflate=yes",
+        "deflate_threshold=2K", "user=nobody", "message_rate=1", "message_burst=1",
     };
     static const char *const fine[] = {
         "tls_cert=none",
@@ -223,7 +215,7 @@ static void test_documented_keys_that_this_build_lacks_are_refused(void **state)
         "namespace:/:app=none",
         "namespace:/:app=relay",
         "namespace:/:app=module:/x.so", /* whether it loads is for src/app/module.c to find out */
-        "namespace:/:forward_timeout=5000ms",
+        "namespace:/:forward_timeout=1s",
         "accept_rate=5",
         "health=no",
         "pid_file=/run/x",
@@ -276,6 +268,12 @@ static void test_keys_that_contradict_each_other_are_refused(void **state)
     expect_problem(":2: client_join = yes: namespace \"/x\": only with app = relay");
     expect_problem("--namespace:/y:client_publish: client_publish = any: namespace \"/y\": only "
                    "with app = relay");
+    assert_false(load("[namespace \"/x*\"]\napp = forward\nforward_timeout = 45s\n"));
+    expect_problem(":2: app = forward: namespace \"/x*\": app = forward needs redis");
+    expect_problem(
+        ":3: forward_timeout = 45s: namespace \"/x*\": less than connect_timeout (default");
+    expect_fine(load("redis = redis://h\n[namespace \"/x*\"]\napp = forward\n"));
+    assert_true(config_forwards(&c));
 }
 
 static void test_credentials_with_every_origin_are_refused_once_cors_is_there(void **state)
@@ -461,7 +459,7 @@ static void test_the_reference_names_every_key_once(void **state)
             assert_false(config_keys[k].section == config_keys[i].section &&
                          strcmp(config_keys[k].name, config_keys[i].name) == 0);
     }
-    assert_non_null(strstr(text, "(not in this build: forward)"));
+    assert_non_null(strstr(text, "(not in this build: rediss:)"));
     assert_non_null(strstr(markdown, "leastconn\\|reuseport\\|iphash"));
     free(text);
     free(markdown);

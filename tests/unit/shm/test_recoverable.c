@@ -440,9 +440,80 @@ static void test_a_kill_at_any_instant_leaves_a_state_that_once_was(void **state
     }
 }
 
+static uint32_t told(uint64_t slots)
+{
+    struct session_walk walk = { 0 };
+    struct session_untold end;
+    uint32_t budget = UINT32_MAX;
+    uint32_t n = 0;
+
+    while (sessions_next_untold(&fixture.master, slots, &walk, &budget, &end))
+        n++;
+    return n;
+}
+
+/* Three ways on for a forwarded socket that its worker's death has detached; its end is told in each but the one where it is somebody's again. */
+static void test_a_detached_socket_of_a_dead_worker_is_told_unless_it_is_back(void **state)
+{
+    uint8_t pids[5][PID_BYTES];
+    uint32_t indices[5];
+    uint64_t word;
+    uint32_t index;
+
+    (void)state;
+    shm_fixture_forward(&fixture, NSP);
+    for (uint32_t i = 0; i < 5; i++)
+        indices[i] = open_socket(0, 1, pids[i]);
+    recoverable_detach(sessions[0], indices[4], 1, 1000); /* its worker lived and told it */
+    assert_true(recoverable_spoil(&fixture.views[0], indices[3]));
+    assert_int_equal(reap_worker(0, 5, 1000), 3);
+    assert_int_equal(told(1ull << 1), 0);
+
+    assert_int_equal(recoverable_claim(&fixture.views[1], pids[0], NSP, 0, &index, &word),
+                     CLAIM_OK);
+    recoverable_adopt(sessions[1], &fixture.views[1], index, 3);
+    assert_int_equal(recoverable_claim(&fixture.views[1], pids[1], NSP, 0, &index, &word),
+                     CLAIM_OK);
+    recoverable_release(parts[1], sessions[1], index); /* it cannot come back after all */
+    sessions_collect(sessions[0], 0, 100);
+    assert_int_equal(sessions_used(sessions[0]), 5);
+    assert_int_equal(told(UINT64_MAX), 3); /* that one, the one that is away, and the spoilt one */
+    assert_int_equal(told(UINT64_MAX), 0);
+
+    /* told and away: it may come back still; at last all are free */
+    assert_int_equal(recoverable_claim(&fixture.views[1], pids[2], NSP, 0, &index, &word),
+                     CLAIM_OK);
+    recoverable_release(parts[1], sessions[1], index);
+    recoverable_release(parts[1], sessions[1], indices[0]);
+    sessions_collect(sessions[0], 2000, 100);
+    assert_int_equal(sessions_used(sessions[0]), 0);
+    assert_int_equal(told(UINT64_MAX), 0);
+}
+
+static void test_a_detached_socket_whose_time_is_over_is_told_still(void **state)
+{
+    uint8_t pid[PID_BYTES];
+    uint32_t index;
+
+    (void)state;
+    shm_fixture_forward(&fixture, NSP);
+    index = open_socket(0, 1, pid);
+    assert_int_equal(reap_worker(0, 5, 1000), 1);
+    sessions_collect(sessions[0], 2000, 100);
+    assert_int_equal(sessions_used(sessions[0]), 1); /* not free before that */
+    assert_int_equal(told(1ull << 0), 1);
+    sessions_collect(sessions[0], 2000, 100);
+    assert_int_equal(sessions_used(sessions[0]), 0);
+    assert_int_equal(session_owner(&fixture.master, index), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(
+            test_a_detached_socket_of_a_dead_worker_is_told_unless_it_is_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_detached_socket_whose_time_is_over_is_told_still,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(test_rooms_are_kept_in_one_piece_whatever_their_number,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(test_too_many_rooms_spoil_and_nothing_leaks, setup,

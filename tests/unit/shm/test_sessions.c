@@ -249,6 +249,61 @@ static void test_a_stamp_never_comes_back(void **state)
     sessions_free(s);
 }
 
+/* How many ends of sockets of `slots` are to be told; the last one. */
+static uint32_t told(uint64_t slots, struct session_untold *end)
+{
+    struct session_walk walk = { 0 };
+    uint32_t n = 0;
+
+    while (!sessions_walked(&fixture.master, &walk)) {
+        uint32_t budget = 7; /* in pieces */
+
+        n += sessions_next_untold(&fixture.master, slots, &walk, &budget, end);
+    }
+    return n;
+}
+
+static void test_ends_of_a_dead_workers_forwarded_sockets_are_told_once(void **state)
+{
+    uint32_t per_slot = fixture.master.header->sessions_per_slot;
+    struct session_untold end;
+    struct sessions *s;
+    uint8_t id[15], other[15];
+    uint32_t index;
+
+    (void)state;
+    shm_fixture_forward(&fixture, 3);
+    shm_fixture_name(&fixture, 4);
+    s = sessions_new(&fixture.views[1]);
+    index = session_claim(s, SESSION_SOCKET, 9, 3, id);
+    /* of another application, and no socket */
+    assert_int_not_equal(session_claim(s, SESSION_SOCKET, 9, 4, other), SESSION_NONE);
+    assert_int_not_equal(session_claim(s, SESSION_ENGINE, 9, 3, other), SESSION_NONE);
+    session_release(s, session_claim(s, SESSION_SOCKET, 9, 3, other)); /* it has told itself */
+    sessions_free(s);
+    assert_int_equal(told(UINT64_MAX, &end), 0); /* its worker lives */
+    sessions_clear(&fixture.master, 1);
+    sessions_clear(&fixture.master, 1); /* dead twice: it is told all the same */
+    assert_false(found(SESSION_SOCKET, index, id));
+
+    s = sessions_new(&fixture.views[1]);
+    assert_int_equal(sessions_used(s), 1);
+    for (uint32_t i = 1; i < per_slot; i++)
+        assert_int_not_equal(session_claim(s, SESSION_ENGINE, 0, 0, other), index);
+    assert_int_equal(session_claim(s, SESSION_ENGINE, 0, 0, other), SESSION_NONE);
+    sessions_collect(s, 0, 100);
+    assert_int_equal(sessions_used(s), per_slot);
+
+    assert_int_equal(told(1ull << 0 | 1ull << 2, &end), 0); /* others' */
+    assert_int_equal(told(1ull << 1, &end), 1);
+    assert_memory_equal(end.id, id, sizeof id);
+    assert_int_equal(end.nsp, 3);
+    assert_int_equal(told(UINT64_MAX, &end), 0);
+    sessions_collect(s, 0, 100);
+    assert_int_equal(session_claim(s, SESSION_ENGINE, 0, 0, other), index);
+    sessions_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -268,6 +323,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_kill_in_mid_change_blocks_no_reader_and_no_successor,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_stamp_never_comes_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_ends_of_a_dead_workers_forwarded_sockets_are_told_once,
+                                        setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
