@@ -52,13 +52,10 @@ struct wire {
                            const struct adapter_opts *opts, bool close);
 
     /* --- questions of our own --- */
-    bool
-        fetches_only; /* sockets with all that is told of them are the only thing that can be asked for */
-    bool (*ask_count)(struct bridge *b,
-                      const struct bridge_namespace *n); /* ask_counted tells; false: not now */
-    bool (*ask_names)(struct bridge *b,
-                      const struct bridge_namespace
-                          *n); /* who is there: ask_listed tells; false: not now, or never */
+    bool fetches_only; /* there is one question: for sockets, with all that is told of them */
+    /* How many servers there are: ask_counted tells; and who: ask_listed tells. False: not now, or never. */
+    bool (*ask_count)(struct bridge *b, const struct bridge_namespace *n);
+    bool (*ask_names)(struct bridge *b, const struct bridge_namespace *n);
     void (*put_query)(struct bridge *b, struct msgpack_sink *sink, enum adapter_type type,
                       struct slice nsp, struct slice request_id, const struct adapter_opts *opts);
     void (*put_request_channel)(struct bridge *b, struct msgpack_sink *sink, struct slice nsp);
