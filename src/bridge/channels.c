@@ -25,7 +25,8 @@ bool channels_init(struct channels *cs, uint32_t max, const uint64_t key[2])
     cs->_buckets = calloc(cs->_n_buckets, sizeof *cs->_buckets);
     if (cs->entries != NULL && cs->_buckets != NULL)
         return true;
-    channels_destroy(cs);
+    free(cs->entries);
+    free(cs->_buckets);
     return false;
 }
 
