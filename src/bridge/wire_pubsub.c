@@ -102,7 +102,8 @@ static struct slice between(const struct bridge *b, struct slice text, const cha
     uint32_t n_before = key.n_bytes + (uint32_t)strlen(before);
     uint32_t n_after = (uint32_t)strlen(after);
 
-    if (text.n_bytes < n_before + n_after || memcmp(text.bytes, key.bytes, key.n_bytes) != 0 ||
+    if (text.bytes == NULL || text.n_bytes < n_before + n_after ||
+        memcmp(text.bytes, key.bytes, key.n_bytes) != 0 ||
         memcmp(text.bytes + key.n_bytes, before, strlen(before)) != 0 ||
         memcmp(text.bytes + text.n_bytes - n_after, after, n_after) != 0)
         return (struct slice){ NULL, 0 };
