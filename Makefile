@@ -28,6 +28,8 @@ SHELL := /bin/bash
 comma := ,
 
 BUILD  ?= build
+# One name for each file, whoever calls and from where: what depends on what is kept by name.
+override BUILD := $(abspath $(BUILD))
 PREFIX ?= /usr/local
 SAN    ?=
 # What `make test` runs; SAN=none asks it for the normal build only.

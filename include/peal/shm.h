@@ -71,7 +71,7 @@ struct shm_slot {
     /* survives its process: written by the process in the slot */
     SHM_LINE uint64_t next_ack; /* counter of broadcast ack ids: id = counter * 64 + slot */
     uint64_t
-        redis_up; /* bridge: 1 when both connections are up and the subscriptions are confirmed */
+        redis_up; /* bridge: 1 when both connections are up and a probe has come through both */
     uint64_t redis_lag_us; /* bridge: last self-probe's round trip */
 };
 

@@ -77,8 +77,9 @@ void host_take_answer(struct peal_host *host, const struct record_view *view)
 void host_worker_gone(struct peal_host *host, uint32_t slot)
 {
     struct request *r;
+    uint32_t at = 0;
 
-    while ((r = requests_gone(&host->requests, slot)) != NULL)
+    while ((r = requests_gone(&host->requests, slot, &at)) != NULL)
         finish(host, r, false);
 }
 

@@ -285,6 +285,7 @@ static void on_record(void *context, const struct record_view *view)
     case RECORD_DISCONNECT:
     case RECORD_FETCH:
     case RECORD_NAMESPACE:
+    case RECORD_ROOM_NEWS:
     case RECORD_KINDS: break;
     }
 }

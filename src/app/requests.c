@@ -177,7 +177,8 @@ static void take_end(struct request *r, const struct record_header *header, stru
     if (!json_iter_next(&it, NULL, &asked, NULL) || !json_iter_next(&it, NULL, &answered, NULL))
         return;
     r->n_servers = (uint32_t)json_number(asked);
-    r->n_silent = r->n_servers - (uint32_t)json_number(answered);
+    if (json_number(asked) > json_number(answered)) /* more than were asked: who came meanwhile */
+        r->n_silent = r->n_servers - (uint32_t)json_number(answered);
     r->n_silent_bytes = (uint32_t)(it.end - it.at);
     r->silent = malloc(r->n_silent_bytes + 1u);
     if (r->silent == NULL)
@@ -231,12 +232,12 @@ struct request *requests_take(struct requests *rs, const struct record_view *vie
     return request_complete(r) ? r : NULL;
 }
 
-struct request *requests_gone(struct requests *rs, uint32_t slot)
+struct request *requests_gone(struct requests *rs, uint32_t slot, uint32_t *at)
 {
     if (slot >= PEAL_SLOTS || rs->n == 0)
         return NULL;
-    for (uint32_t i = 0; i < PEAL_REQUESTS_MAX; i++) {
-        struct request *r = &rs->items[i];
+    while (*at < PEAL_REQUESTS_MAX) {
+        struct request *r = &rs->items[(*at)++];
 
         if (r->id == 0 || (r->waiting >> slot & 1) == 0)
             continue;

@@ -71,8 +71,8 @@ struct request *request_find(struct requests *rs, uint64_t id);
 /* A record for one of them: RECORD_ACK or RECORD_REPLY. Returns the request if that completes it. */
 struct request *requests_take(struct requests *rs, const struct record_view *view);
 
-/* The worker in `slot` is dead. The next request that this completes; call until NULL. */
-struct request *requests_gone(struct requests *rs, uint32_t slot);
+/* The process in `slot` is dead. The next request that this completes, from `*at` on, which begins with 0; call until NULL. */
+struct request *requests_gone(struct requests *rs, uint32_t slot, uint32_t *at);
 
 bool request_complete(const struct request *r);
 

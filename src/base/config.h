@@ -19,6 +19,11 @@
 
 enum config_balance { BALANCE_LEASTCONN = 0, BALANCE_REUSEPORT, BALANCE_IPHASH };
 enum config_slow_consumer { SLOW_CLOSE = 0, SLOW_DROP };
+enum config_subscriptions {
+    CONFIG_SUBSCRIPTIONS_DYNAMIC = 0,
+    CONFIG_SUBSCRIPTIONS_STATIC,
+    CONFIG_SUBSCRIPTIONS_DYNAMIC_PRIVATE
+};
 enum config_publish { PUBLISH_NONE = 0, PUBLISH_JOINED, PUBLISH_ANY };
 enum config_app { APP_NONE = 0, APP_RELAY, APP_FORWARD, APP_MODULE };
 enum config_fetch_handshake { FETCH_MINIMAL = 0, FETCH_FULL };
@@ -111,8 +116,14 @@ struct config {
     struct config_redis redis;
     char redis_password_file
         [CONFIG_TEXT_MAX]; /* config_load has put its first line into redis.password */
+    char redis_ca_file[CONFIG_TEXT_MAX];
+    char redis_cert_file[CONFIG_TEXT_MAX];
+    char redis_cert_key_file[CONFIG_TEXT_MAX];
+    uint64_t redis_buffer_bytes;
+    uint32_t redis_buffer_age_ms;
     char redis_key[CONFIG_TEXT_MAX];
     bool redis_sharded;
+    uint8_t redis_subscription_mode; /* enum config_subscriptions */
     uint32_t redis_request_timeout_ms;
     uint32_t redis_answer_max_bytes;
     bool redis_own_channel;

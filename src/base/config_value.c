@@ -346,6 +346,7 @@ static bool parse_networks(const struct config_key *key, void *base, const char 
     bool fits;
 
     assert(key->offset == offsetof(struct config, trusted_proxies));
+    assert(key->words != NULL);
     c->n_trusted_proxies = 0;
     if (text[0] == '\0' || strcmp(text, key->words) == 0)
         return true;

@@ -221,41 +221,35 @@ void ask_end(struct bridge *b, struct bridge_ask *a, uint8_t flags)
 
 /* --- asking --- */
 
-static bool is_reachable(const struct bridge *b)
+static bool is_reachable(struct bridge *b)
 {
-    return b->in.state == LINK_UP && b->out.state == LINK_UP &&
-           b->n_confirmed >= b->n_subscriptions;
+    return b->wire->is_connected(b) && b->wire->is_subscribed(b);
 }
 
-bool ask_must_wait(const struct bridge *b)
+bool ask_must_wait(struct bridge *b)
 {
     if (b->n_pending > 0)
         return true; /* its end may have to be told */
-    return b->in.state == LINK_UP && b->out.state == LINK_UP &&
-           b->n_confirmed < b->n_subscriptions &&
+    return b->wire->is_connected(b) && !b->wire->is_subscribed(b) &&
            b->now_ms - b->subscribed_at_ms < SUBSCRIBE_WAIT_MS;
 }
 
-static const struct bridge_namespace *namespace_of(const struct bridge *b, struct slice nsp)
-{
-    for (uint32_t i = 0; i < b->n_namespaces; i++)
-        if (slice_equal(bridge_nsp(&b->namespaces[i]), nsp))
-            return &b->namespaces[i];
-    return NULL;
-}
-
-/* Which request brings what the worker wants. Ids alone are the smallest answer, but that request knows no excepted rooms. */
-static enum adapter_type type_of(const struct record_header *header)
+/* Which request brings what the worker wants. Ids alone are the smallest answer, but that request knows no excepted rooms; the sharded wire has one request
+ * for all. */
+static enum adapter_type type_of(const struct bridge *b, const struct record_header *header)
 {
     if (header->kind == RECORD_SERVER_EMIT)
         return ADAPTER_SERVER_EMIT;
     if (header->kind == RECORD_BROADCAST)
         return ADAPTER_BROADCAST;
+    if (b->wire->fetches_only)
+        return ADAPTER_FETCH;
     switch ((enum record_fetch)header->detail) {
     case FETCH_ROOMS: return ADAPTER_ALL_ROOMS;
     case FETCH_SOCKET_IDS:
     case FETCH_COUNT: return header->n_except == 0 ? ADAPTER_SOCKETS : ADAPTER_FETCH;
-    case FETCH_SOCKETS: break;
+    case FETCH_SOCKETS:
+    case FETCH_ROOM_NEWS: break;
     }
     return ADAPTER_FETCH;
 }
@@ -279,10 +273,7 @@ static enum adapter_result put_server_emit(struct bridge *b, const struct record
     static struct msgpack_text event;
 
     take_event(view, &event);
-    if (event.n_attachments > 0)
-        return adapter_put_server_emit_binary(sink, scratch, bridge_uid(b), id, &event);
-    adapter_put_server_emit(sink, bridge_uid(b), id, event.json);
-    return ADAPTER_OK;
+    return b->wire->put_server_emit(b, sink, scratch, view->nsp, id, &event);
 }
 
 static enum adapter_result put_broadcast(struct bridge *b, const struct record_view *view,
@@ -295,7 +286,7 @@ static enum adapter_result put_broadcast(struct bridge *b, const struct record_v
     opts->flags.timeout_ms = view->header->detail;
     if (!outbound_event(b, view, &event))
         return ADAPTER_TOO_BIG;
-    return adapter_put_broadcast_request(sink, scratch, bridge_uid(b), id, view->nsp, opts, &event);
+    return b->wire->put_broadcast(b, sink, scratch, view->nsp, id, opts, &event);
 }
 
 /* Channel and request in b->message. False: it cannot be written, counted. */
@@ -315,26 +306,19 @@ static bool put_request(struct bridge *b, const struct record_view *view, enum a
     }
     sink = msgpack_sink_of(b->message.bytes, b->message.n_max);
     scratch = msgpack_sink_of(b->scratch.bytes, b->scratch.n_max);
-    adapter_put_request_channel(&sink, slice_text(b->config->redis_key), view->nsp);
+    b->wire->put_request_channel(b, &sink, view->nsp);
     *channel = msgpack_sink_slice(&sink, 0);
     if (type == ADAPTER_SERVER_EMIT)
         result = put_server_emit(b, view, id, &sink, &scratch);
     else if (type == ADAPTER_BROADCAST)
         result = put_broadcast(b, view, id, &opts, &sink, &scratch);
     else
-        adapter_put_query(&sink, type, bridge_uid(b), id, &opts);
+        b->wire->put_query(b, &sink, type, view->nsp, id, &opts);
     *payload = msgpack_sink_slice(&sink, channel->n_bytes);
     if (result == ADAPTER_OK && !sink.too_big)
         return true;
     bridge_undecodable(b, result);
     return false;
-}
-
-bool ask_pubsub(struct bridge *b, const char *what, struct slice about)
-{
-    struct slice words[3] = { slice_text("PUBSUB"), slice_text(what), about };
-
-    return link_command(&b->out, 3, words);
 }
 
 /* Nothing is sent. RECORD_TRUNCATED: too many are under way. */
@@ -349,8 +333,8 @@ static void refuse(struct bridge *b, const struct record_header *header, enum ad
 void ask_record(struct bridge *b, const struct record_view *view)
 {
     const struct record_header *header = view->header;
-    const struct bridge_namespace *n = namespace_of(b, view->nsp);
-    enum adapter_type type = type_of(header);
+    const struct bridge_namespace *n = bridge_find_namespace(b, view->nsp);
+    enum adapter_type type = type_of(b, header);
     struct slice channel, payload;
     char id[ADAPTER_UID_CHARS];
     struct bridge_ask *a;
@@ -373,6 +357,6 @@ void ask_record(struct bridge *b, const struct record_view *view)
     }
     put_id(&b->asks, a, id);
     if (!put_request(b, view, type, slice_of(id, sizeof id), &channel, &payload) ||
-        !ask_pubsub(b, "NUMSUB", channel) || !bridge_publish(b, channel, payload))
+        !b->wire->ask_count(b, n) || !bridge_publish(b, channel, payload))
         ask_end(b, a, RECORD_LOST);
 }

@@ -2,7 +2,7 @@
 #ifndef PEAL_BRIDGE_ASK_H
 #define PEAL_BRIDGE_ASK_H
 
-#include "bridge/state.h"
+#include "bridge/wire.h"
 
 #define ASK_NAMES_MAX 64 /* of silent servers that are told */
 
@@ -24,8 +24,5 @@ void ask_tell_end(struct bridge *b, const struct bridge_ask *a, uint8_t flags,
 /* Its place is free; with its end told (RECORD_LOST: Redis is away), and without. */
 void ask_end(struct bridge *b, struct bridge_ask *a, uint8_t flags);
 void ask_drop(struct bridge *b, struct bridge_ask *a);
-
-/* PUBSUB, with one of its questions. False: not up. */
-MUST_USE bool ask_pubsub(struct bridge *b, const char *what, struct slice about);
 
 #endif

@@ -77,6 +77,21 @@ static void list_add(struct list_builder *l, struct slice entry)
     l->n_bytes += entry.n_bytes;
 }
 
+/* Where rooms cannot be asked for: those of a socket. A room that several have is told more than once, as several processes do. */
+static void add_rooms(struct list_builder *l, struct slice socket)
+{
+    struct slice key, rooms, room;
+    struct json_iter it;
+    enum json_kind kind;
+
+    if (!json_member(socket, "rooms", &rooms, &kind) || kind != JSON_ARRAY)
+        return;
+    it = json_iter_open(rooms);
+    while (json_iter_next(&it, &key, &room, &kind))
+        if (kind == JSON_STRING)
+            list_add(l, room);
+}
+
 /* What was asked for is sockets, ids, rooms or a number; what came is sockets (type 5), ids (0) or rooms (1). */
 static void take_list(struct bridge *b, const struct bridge_ask *a, struct slice list)
 {
@@ -93,6 +108,10 @@ static void take_list(struct bridge *b, const struct bridge_ask *a, struct slice
         n++;
         if (a->fetch == FETCH_COUNT)
             continue;
+        if (a->fetch == FETCH_ROOMS && is_object) {
+            add_rooms(&l, entry);
+            continue;
+        }
         if (a->fetch == FETCH_SOCKET_IDS && is_object) {
             if (!json_member(entry, "id", &entry, &kind))
                 continue;
@@ -187,32 +206,36 @@ void ask_answered(struct bridge *b, struct slice payload)
 {
     static struct adapter_reply r;
     struct msgpack_sink sink;
-    struct bridge_ask *a;
     enum adapter_result result;
 
     if (b->asks.n == 0 || !answer_sink(b, payload, &sink))
         return; /* nearly always: answers to others' questions */
     result = adapter_read_reply(payload, &sink, &r);
-    if (result != ADAPTER_OK) {
+    if (result == ADAPTER_OK)
+        ask_take(b, &r);
+    else
         bridge_undecodable(b, result);
-        return;
-    }
-    a = ask_find(&b->asks, r.request_id);
+}
+
+void ask_take(struct bridge *b, const struct adapter_reply *r)
+{
+    struct bridge_ask *a = ask_find(&b->asks, r->request_id);
+
     if (a == NULL)
         return;
     switch ((enum adapter_type)a->type) {
     case ADAPTER_SERVER_EMIT:
-        if (r.type == ADAPTER_SERVER_EMIT)
-            on_server_emit(b, a, &r);
+        if (r->type == ADAPTER_SERVER_EMIT)
+            on_server_emit(b, a, r);
         break;
-    case ADAPTER_BROADCAST: on_broadcast(b, a, &r); break;
+    case ADAPTER_BROADCAST: on_broadcast(b, a, r); break;
     case ADAPTER_SOCKETS:
     case ADAPTER_ALL_ROOMS:
     case ADAPTER_FETCH:
         a->n_answers++; /* without a list, too, or it would be waited for */
-        note_answerer(a, r.uid);
-        if (r.list.n_bytes > 0 || a->fetch == FETCH_COUNT)
-            take_list(b, a, r.list);
+        note_answerer(a, r->uid);
+        if (r->list.n_bytes > 0 || a->fetch == FETCH_COUNT)
+            take_list(b, a, r->list);
         settle(b, a);
         break;
     case ADAPTER_JOIN:
@@ -237,16 +260,13 @@ static const struct bridge_namespace *namespace_at(const struct bridge *b, uint3
 /* Asks Redis who listens for answers in that namespace. One list at a time: it serves all asks of that namespace. */
 static bool list_channels(struct bridge *b, uint32_t nsp)
 {
-    char text[4 * (CONFIG_TEXT_MAX + NAME_BYTES_MAX)];
-    struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
     const struct bridge_namespace *n = namespace_at(b, nsp);
 
     if (b->asks.listing && b->now_ms - b->asks.list_ms < LIST_WAIT_MS)
         return true;
     if (n == NULL)
         return false;
-    bridge_put_pattern(&sink, slice_text(b->config->redis_key), "-response", bridge_nsp(n), "#*#");
-    b->asks.listing = !sink.too_big && ask_pubsub(b, "CHANNELS", msgpack_sink_slice(&sink, 0));
+    b->asks.listing = b->wire->ask_names(b, n);
     b->asks.listed = nsp;
     b->asks.list_ms = b->now_ms;
     return b->asks.listing;
@@ -332,7 +352,7 @@ void ask_expire(struct bridge *b)
 
     if (as->n == 0)
         return;
-    if (b->in.state != LINK_UP || b->out.state != LINK_UP) {
+    if (!b->wire->is_connected(b)) {
         /* answers may have been missed: nobody is to wait for them */
         for (uint32_t i = 0; i < as->fresh && b->n_pending == 0; i++)
             if (as->items[i].request != 0)

@@ -3,12 +3,11 @@
  * It stands between no two local clients: local delivery goes through the ring and does not wait for it. It never gates the ring, either: it reads copies
  * and validates them, and skips, counted, what was overwritten before it came to it. Its cursor is moved before a message is published, so a
  * successor repeats nothing: at most once towards Redis.
- * One connection subscribes, one publishes, whatever the number of workers and namespaces; joins and leaves cause no traffic. */
+ * What it says and hears goes over one of two wires (wire.h). */
 #include "bridge/bridge.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <hiredis/hiredis.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -18,16 +17,15 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "bridge/state.h"
+#include "bridge/tls.h"
+#include "bridge/wire.h"
 #include "session/publish.h"
 #include "shm/atomic.h"
 
-#define PADDED(n_bytes)    (((n_bytes) + 7u) & ~7u) /* records that wait lie aligned */
-#define RECORDS_PER_TURN   256
-#define FULL_RETRY_MS      2
-#define LIFE_LOST_FLUSH_MS 1000
-#define CHANNELS_MAX       256 /* of a list that Redis was asked for */
-#define SUBSCRIPTIONS_EACH 4   /* of a namespace: one pattern, three channels */
+#define PADDED(n_bytes)  (((n_bytes) + 7u) & ~7u) /* records that wait lie aligned */
+#define RECORDS_PER_TURN 256
+#define FULL_RETRY_MS    2
+#define STOP_FLUSH_MS    1000
 
 char *bridge_room(struct bridge_buffer *b, uint64_t n_bytes)
 {
@@ -55,86 +53,32 @@ struct slice bridge_nsp(const struct bridge_namespace *n)
 
 struct slice bridge_uid(const struct bridge *b)
 {
-    return slice_of(b->uid, ADAPTER_UID_CHARS);
+    return slice_of(b->uid, b->n_uid);
 }
-
-/* --- towards Redis --- */
 
 bool bridge_publish(struct bridge *b, struct slice channel, struct slice payload)
 {
-    struct slice words[3] = { slice_text("PUBLISH"), channel, payload };
-
-    if (link_command(&b->out, 3, words)) {
-        count_add(b->row, COUNT_REDIS_PUBLISHED, 1);
-        return true;
-    }
-    count_add(
-        b->row,
-        b->out.state == LINK_UP ? COUNT_REDIS_DROPPED_BUFFER : COUNT_REDIS_DROPPED_DISCONNECTED, 1);
-    return false;
+    return b->wire->publish(b, channel, payload);
 }
 
-bool bridge_respond(struct bridge *b, struct slice nsp, struct slice asker, struct slice payload)
+bool bridge_respond(struct bridge *b, const struct bridge_asker *asker, struct slice payload)
 {
     char name[2 * CONFIG_TEXT_MAX + NAME_BYTES_MAX];
     struct msgpack_sink sink = msgpack_sink_of(name, sizeof name);
 
-    adapter_put_response_channel(&sink, slice_text(b->config->redis_key), nsp, asker);
+    b->wire->put_answer_channel(b, &sink, asker);
     return !sink.too_big && bridge_publish(b, msgpack_sink_slice(&sink, 0), payload);
 }
 
-/* Node does not escape a namespace's name and filters afterwards; so do we, besides. */
-void bridge_put_pattern(struct msgpack_sink *sink, struct slice key, const char *suffix,
-                        struct slice nsp, const char *tail)
+const struct bridge_namespace *bridge_find_namespace(const struct bridge *b, struct slice name)
 {
-    struct slice texts[] = { key, slice_text(suffix), { "#", 1 }, nsp };
+    uint32_t index = name.bytes == NULL ? NAMESPACE_NONE : namespace_find(&b->region, name);
+    const struct bridge_namespace *n;
 
-    for (uint32_t t = 0; t < sizeof texts / sizeof texts[0]; t++) {
-        for (uint32_t i = 0; i < texts[t].n_bytes; i++) {
-            if (strchr("*?[]\\", texts[t].bytes[i]) != NULL)
-                msgpack_put_text(sink, "\\");
-            msgpack_put_bytes(sink, slice_of(texts[t].bytes + i, 1));
-        }
-    }
-    msgpack_put_text(sink, tail);
-}
-
-/* (P)SUBSCRIBE and back: one pattern for broadcasts, exactly one subscription to the request channel, which is what peers count us by, and the two on which
- * our own requests are answered. */
-static bool say(struct bridge *b, const struct bridge_namespace *n, const char *to_pattern,
-                const char *to_channel)
-{
-    char text[4 * (CONFIG_TEXT_MAX + NAME_BYTES_MAX)];
-    struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
-    struct slice key = slice_text(b->config->redis_key);
-    struct slice words[4] = { slice_text(to_pattern), { NULL, 0 } };
-    uint32_t at[3];
-
-    bridge_put_pattern(&sink, key, "", bridge_nsp(n), "#*");
-    words[1] = msgpack_sink_slice(&sink, 0);
-    if (sink.too_big || !link_command(&b->in, 2, words))
-        return false;
-    sink = msgpack_sink_of(text, sizeof text);
-    adapter_put_request_channel(&sink, key, bridge_nsp(n));
-    at[0] = sink.n_bytes;
-    adapter_put_response_channel(&sink, key, bridge_nsp(n), (struct slice){ NULL, 0 });
-    at[1] = sink.n_bytes;
-    adapter_put_response_channel(&sink, key, bridge_nsp(n), bridge_uid(b));
-    at[2] = sink.n_bytes;
-    words[0] = slice_text(to_channel);
-    words[1] = slice_of(text, at[0]);
-    words[2] = slice_of(text + at[0], at[1] - at[0]);
-    words[3] = slice_of(text + at[1], at[2] - at[1]);
-    return !sink.too_big && link_command(&b->in, 4, words);
-}
-
-static void subscribe(struct bridge *b, struct bridge_namespace *n)
-{
-    if (n->subscribed || b->in.state != LINK_UP)
-        return;
-    n->subscribed = say(b, n, "PSUBSCRIBE", "SUBSCRIBE");
-    b->n_subscriptions += SUBSCRIPTIONS_EACH;
-    b->subscribed_at_ms = b->now_ms;
+    if (index == NAMESPACE_NONE || b->at_index[index] == 0)
+        return NULL;
+    n = &b->namespaces[b->at_index[index] - 1];
+    return slice_equal(bridge_nsp(n), name) ? n : NULL;
 }
 
 static bool is_there(const struct bridge *b, const struct bridge_namespace *n)
@@ -161,8 +105,7 @@ static void follow_namespaces(struct bridge *b)
             i++;
             continue;
         }
-        if (n->subscribed)
-            (void)say(b, n, "PUNSUBSCRIBE", "UNSUBSCRIBE"); /* false: the connection ends */
+        b->wire->leave(b, n);
         b->at_index[n->index] = 0;
         *n = b->namespaces[--b->n_namespaces];
         if (i < b->n_namespaces)
@@ -178,154 +121,8 @@ static void follow_namespaces(struct bridge *b)
         if (!namespace_copy(&b->region, i, &n->name))
             continue;
         b->at_index[i] = (uint16_t)++b->n_namespaces;
-        subscribe(b, n);
+        b->wire->enter(b, n);
     }
-}
-
-static void on_subscriber_up(struct bridge *b)
-{
-    b->n_confirmed = 0;
-    b->n_subscriptions = 0;
-    b->ready = false;
-    for (uint32_t i = 0; i < b->n_namespaces; i++) {
-        b->namespaces[i].subscribed = false;
-        subscribe(b, &b->namespaces[i]);
-    }
-}
-
-/* --- from Redis --- */
-
-static struct slice reply_text(const struct redisReply *reply)
-{
-    return reply->type == REDIS_REPLY_STRING ? slice_of(reply->str, (uint32_t)reply->len)
-                                             : (struct slice){ NULL, 0 };
-}
-
-/* What stands between the key with `before` and `after`; absent: another form. */
-static struct slice between(const struct bridge *b, struct slice text, const char *before,
-                            const char *after)
-{
-    struct slice key = slice_text(b->config->redis_key);
-    uint32_t n_before = key.n_bytes + (uint32_t)strlen(before);
-    uint32_t n_after = (uint32_t)strlen(after);
-
-    if (text.n_bytes < n_before + n_after || memcmp(text.bytes, key.bytes, key.n_bytes) != 0 ||
-        memcmp(text.bytes + key.n_bytes, before, strlen(before)) != 0 ||
-        memcmp(text.bytes + text.n_bytes - n_after, after, n_after) != 0)
-        return (struct slice){ NULL, 0 };
-    return slice_of(text.bytes + n_before, text.n_bytes - n_before - n_after);
-}
-
-/* NULL: we have not subscribed to it, or no more. */
-static const struct bridge_namespace *find_namespace(const struct bridge *b, struct slice name)
-{
-    uint32_t index = name.bytes == NULL ? NAMESPACE_NONE : namespace_find(&b->region, name);
-    const struct bridge_namespace *n;
-
-    if (index == NAMESPACE_NONE || b->at_index[index] == 0)
-        return NULL;
-    n = &b->namespaces[b->at_index[index] - 1];
-    return slice_equal(bridge_nsp(n), name) ? n : NULL;
-}
-
-/* The pattern that a message came by says of which namespace it is: names may hold '#', so the channel does not. */
-static void on_broadcast(struct bridge *b, struct slice pattern, struct slice channel,
-                         struct slice payload)
-{
-    struct slice escaped = between(b, pattern, "#", "#*");
-    const struct bridge_namespace *n;
-    char name[NAME_BYTES_MAX];
-    uint32_t n_bytes = 0;
-
-    for (uint32_t i = 0; i < escaped.n_bytes && n_bytes < sizeof name; i++) {
-        i += escaped.bytes[i] == '\\' && i + 1 < escaped.n_bytes; /* put_pattern */
-        name[n_bytes++] = escaped.bytes[i];
-    }
-    n = n_bytes == 0 ? NULL : find_namespace(b, slice_of(name, n_bytes));
-    if (n != NULL)
-        inbound_broadcast(b, n, channel, payload);
-}
-
-/* An answer on the channel of all, or on this host's own: KEY-response#NAMESPACE# or KEY-response#NAMESPACE#UID#. */
-static bool is_response(const struct bridge *b, struct slice channel)
-{
-    struct slice name = between(b, channel, "-response#", "#");
-    uint32_t n_own = 1 + ADAPTER_UID_CHARS;
-
-    if (name.n_bytes == 0)
-        return false;
-    if (find_namespace(b, name) != NULL)
-        return true;
-    if (name.n_bytes <= n_own || name.bytes[name.n_bytes - n_own] != '#' ||
-        memcmp(name.bytes + name.n_bytes - ADAPTER_UID_CHARS, b->uid, ADAPTER_UID_CHARS) != 0)
-        return false;
-    return find_namespace(b, slice_of(name.bytes, name.n_bytes - n_own)) != NULL;
-}
-
-static void on_message(struct bridge *b, struct slice channel, struct slice payload)
-{
-    const struct bridge_namespace *n = find_namespace(b, between(b, channel, "-request#", "#"));
-
-    if (n != NULL)
-        inbound_request(b, n, payload);
-    else if (is_response(b, channel))
-        ask_answered(b, payload);
-}
-
-static bool on_subscriber_reply(void *context, struct redisReply *reply)
-{
-    struct bridge *b = context;
-    struct slice kind;
-
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2) {
-        if (reply->type == REDIS_REPLY_ERROR)
-            log_error("redis_error", "link=%s error=%s", b->in.name, reply->str);
-        return true;
-    }
-    kind = reply_text(reply->element[0]);
-    if (slice_is(kind, "pmessage") && reply->elements == 4) {
-        count_add(b->row, COUNT_REDIS_RECEIVED, 1);
-        on_broadcast(b, reply_text(reply->element[1]), reply_text(reply->element[2]),
-                     reply_text(reply->element[3]));
-    } else if (slice_is(kind, "message") && reply->elements == 3) {
-        count_add(b->row, COUNT_REDIS_RECEIVED, 1);
-        on_message(b, reply_text(reply->element[1]), reply_text(reply->element[2]));
-    } else if (slice_is(kind, "psubscribe") || slice_is(kind, "subscribe")) {
-        b->n_confirmed++;
-    }
-    /* what we append must not overwrite what we have not read; and if the ring is full what follows stays in Redis' hands, in order */
-    b->behind = ring_tail(&b->ring) - b->at > b->ring.units / 4;
-    return b->n_pending == 0 && !b->behind;
-}
-
-static void on_channels(struct bridge *b, const struct redisReply *reply)
-{
-    struct slice channels[CHANNELS_MAX];
-    uint32_t n = 0;
-
-    for (size_t i = 0; i < reply->elements && n < CHANNELS_MAX; i++)
-        channels[n++] = reply_text(reply->element[i]);
-    ask_listed(b, channels, n);
-}
-
-static bool on_publisher_reply(void *context, struct redisReply *reply)
-{
-    struct bridge *b = context;
-    const struct bridge_namespace *n;
-
-    if (reply->type == REDIS_REPLY_ERROR)
-        log_error("redis_error", "link=%s error=%s", b->out.name, reply->str);
-    if (reply->type != REDIS_REPLY_ARRAY)
-        return true;
-    /* PUBSUB NUMSUB and PUBSUB CHANNELS are the only answers that are lists */
-    if (reply->elements != 2 || reply->element[1]->type != REDIS_REPLY_INTEGER) {
-        on_channels(b, reply);
-        return b->n_pending == 0;
-    }
-    n = find_namespace(b, between(b, reply_text(reply->element[0]), "-request#", "#"));
-    if (n != NULL)
-        ask_counted(b, n, (uint64_t)reply->element[1]->integer);
-    return b->n_pending == 0;
 }
 
 /* --- the ring --- */
@@ -342,8 +139,20 @@ static void commit(struct bridge *b, const uint8_t *bytes, uint32_t n_bytes, uin
     assert(valid);
     publish_note(&b->ring, &view, at);
     ring_commit(&b->ring, at, n_bytes);
+    b->behind = ring_tail(&b->ring) - b->at > b->ring.units / 4;
     publish_target(&b->ring, &view, true);
     count_add(b->row, COUNT_RING_RECORDS, 1);
+}
+
+/* FULL means that the ring is: a turn that has committed as much as it may is ended here, and another begun. */
+static enum ring_result reserve(struct bridge *b, uint32_t n_bytes, uint64_t *at)
+{
+    enum ring_result result = ring_reserve(&b->ring, n_bytes, at);
+
+    if (result != RING_FULL)
+        return result;
+    ring_bells(&b->ring);
+    return ring_reserve(&b->ring, n_bytes, at);
 }
 
 /* Room behind the records that wait; NULL: no memory. */
@@ -356,17 +165,6 @@ static uint8_t *pending_room(struct bridge *b, uint32_t n_bytes)
     if (bridge_room(&b->pending, (uint64_t)b->pending_at + b->n_pending + n_bytes) == NULL)
         return NULL;
     return (uint8_t *)b->pending.bytes + b->pending_at + b->n_pending;
-}
-
-/* FULL means that the ring is: a turn that has committed as much as it may is ended here, and another begun. */
-static enum ring_result reserve(struct bridge *b, uint32_t n_bytes, uint64_t *at)
-{
-    enum ring_result result = ring_reserve(&b->ring, n_bytes, at);
-
-    if (result != RING_FULL)
-        return result;
-    ring_bells(&b->ring);
-    return ring_reserve(&b->ring, n_bytes, at);
 }
 
 void bridge_append(struct bridge *b, struct record_spec *spec)
@@ -453,9 +251,11 @@ static void on_record(struct bridge *b, const struct record_view *view)
         break;
     case RECORD_GONE:
         query_gone(b, header->detail);
+        b->wire->on_worker_gone(b, header->detail);
         if (header->detail < PEAL_WORKERS_MAX)
             untold_begin(b, 1ull << header->detail);
         break;
+    case RECORD_ROOM_NEWS: b->wire->on_rooms(b, view); break;
     case RECORD_SERVER_EMIT:
     case RECORD_FETCH:
     case RECORD_NAMESPACE: /* it has woken us, which was all (follow_namespaces) */
@@ -483,6 +283,7 @@ static void walk(struct bridge *b)
             return;
         if (found == HISTORY_GONE) {
             count_add(b->row, COUNT_REDIS_DROPPED_LAPPED, 1);
+            b->lapped = true;
             b->at = ring_resync(&b->ring, b->at);
             untold_begin(b, UINT64_MAX); /* a worker's end may have been among it */
             shm_store_u64(&b->slot->cursor, b->at);
@@ -537,12 +338,30 @@ static int open_signals(void)
 
 static void make_uid(struct bridge *b)
 {
-    uint8_t raw[ADAPTER_UID_CHARS];
+    uint8_t raw[SHARDED_UID_CHARS];
+    bool sharded = b->config->redis_sharded;
 
     if (getrandom(raw, sizeof raw, 0) != sizeof raw)
         abort(); /* never for so few bytes */
-    for (uint32_t i = 0; i < ADAPTER_UID_CHARS; i++)
-        b->uid[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[raw[i] & 63];
+    b->n_uid = sharded ? SHARDED_UID_CHARS : ADAPTER_UID_CHARS;
+    for (uint32_t i = 0; i < b->n_uid; i++)
+        b->uid[i] =
+            sharded
+                ? "0123456789abcdef"[raw[i] & 15]
+                : "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[raw[i] & 63];
+}
+
+/* Without it the links stay down: they say that, and it is said here why. */
+static void open_tls(struct bridge *b)
+{
+    const struct config *c = b->config;
+    char why[TLS_WHY_MAX];
+
+    if (!c->redis.tls)
+        return;
+    b->tls = tls_context_new(c->redis_ca_file, c->redis_cert_file, c->redis_cert_key_file, why);
+    if (b->tls == NULL)
+        log_error("redis_tls_unusable", "reason=%s", why);
 }
 
 static bool open_bridge(struct bridge *b, const struct child *child)
@@ -558,12 +377,12 @@ static bool open_bridge(struct bridge *b, const struct child *child)
     ring_open(&b->ring, &b->region);
     b->at = shm_load_u64(&b->slot->cursor);
     b->now_ms = clock_ms();
-    link_init(&b->in, &b->config->redis, "subscriber");
-    link_init(&b->out, &b->config->redis, "publisher");
-    if (bridge_room(&b->record, 65536) == NULL || !ask_open(b))
-        return false;
+    b->wire = b->config->redis_sharded ? &wire_sharded : &wire_pubsub;
+    open_tls(b);
     make_uid(b);
-    log_info("cluster_uid", "uid=%.*s", ADAPTER_UID_CHARS, b->uid);
+    log_info("cluster_uid", "uid=%.*s", (int)b->n_uid, b->uid);
+    if (bridge_room(&b->record, 65536) == NULL || !ask_open(b) || !b->wire->open(b))
+        return false;
     follow_namespaces(b);
     untold_begin(b, UINT64_MAX); /* what an earlier process here has left */
     shm_store_release_u64(&b->slot->ready_generation, child->generation);
@@ -579,26 +398,12 @@ static void read_signals(struct bridge *b, int fd)
             b->stop = true;
 }
 
-static void turn(struct bridge *b, int signal_fd)
-{
-    enum { P_BELL = 0, P_LIFE, P_SIGNAL, P_IN, P_OUT, P_N };
-    struct pollfd fds[P_N] = {
-        [P_BELL] = { b->region.bells[b->child->slot], POLLIN, 0 },
-        [P_LIFE] = { b->child->life_fd, POLLIN, 0 },
-        [P_SIGNAL] = { signal_fd, POLLIN, 0 },
-        [P_IN] = { b->in.fd,
-                   (short)(b->n_pending > 0 ? link_events(&b->in) & ~POLLIN : link_events(&b->in)),
-                   0 },
-        [P_OUT] = { b->out.fd,
-                    (short)(b->n_pending > 0 ? link_events(&b->out) & ~POLLIN
-                                             : link_events(&b->out)),
-                    0 },
-    };
-    uint32_t wait = link_wait_ms(&b->in, b->now_ms);
-    uint32_t wait_out = link_wait_ms(&b->out, b->now_ms);
-    uint64_t rung;
+enum { P_BELL = 0, P_LIFE, P_SIGNAL, P_WIRE };
 
-    wait = wait < wait_out ? wait : wait_out;
+static void sleep_until(struct bridge *b, struct pollfd *fds, uint32_t n_fds)
+{
+    uint32_t wait = b->wire->wait_ms(b);
+
     if (b->behind)
         wait = 0;
     if (wait > ask_rest_ms(b))
@@ -609,31 +414,29 @@ static void turn(struct bridge *b, int signal_fd)
         wait = untold_rest_ms(b);
     if (wait > 0 && !b->held && !ring_park(&b->ring, b->at))
         wait = 0;
-    (void)poll(fds, P_N, (int)wait); /* EINTR: as if nothing had come */
+    (void)poll(fds, n_fds, (int)wait); /* EINTR: as if nothing had come */
     ring_unpark(&b->ring);
     b->now_ms = clock_ms();
     shm_store_u64(&b->slot->progress, b->slot->progress + 1);
+}
+
+static void turn(struct bridge *b, int signal_fd)
+{
+    struct pollfd fds[P_WIRE + WIRE_FDS_MAX] = {
+        [P_BELL] = { b->region.bells[b->child->slot], POLLIN, 0 },
+        [P_LIFE] = { b->child->life_fd, POLLIN, 0 },
+        [P_SIGNAL] = { signal_fd, POLLIN, 0 },
+    };
+    uint64_t rung;
+
+    sleep_until(b, fds, P_WIRE + b->wire->fds(b, fds + P_WIRE));
     if ((fds[P_BELL].revents & POLLIN) != 0 && read(fds[P_BELL].fd, &rung, sizeof rung) < 0)
         log_warning("bell_unreadable", "error=%s", strerror(errno));
     if ((fds[P_LIFE].revents & (POLLIN | POLLHUP)) != 0)
         b->stop = true;
     if ((fds[P_SIGNAL].revents & POLLIN) != 0)
         read_signals(b, signal_fd);
-    link_tick(&b->in, b->now_ms);
-    link_tick(&b->out, b->now_ms);
-    bridge_retry(b);
-    b->behind = false;
-    if (b->n_pending == 0) {
-        (void)link_replies(&b->in, b->now_ms, on_subscriber_reply,
-                           b); /* what was left when the ring was full */
-        if (link_on_events(&b->in, fds[P_IN].revents, b->n_pending == 0 && !b->behind, b->now_ms,
-                           on_subscriber_reply, b))
-            on_subscriber_up(b);
-    }
-    if (b->n_pending == 0)
-        link_replies(&b->out, b->now_ms, on_publisher_reply, b);
-    (void)link_on_events(&b->out, fds[P_OUT].revents, b->n_pending == 0, b->now_ms,
-                         on_publisher_reply, b);
+    b->wire->turn(b, fds + P_WIRE);
     ring_bells(&b->ring);
     follow_namespaces(b);
     walk(b);
@@ -641,16 +444,27 @@ static void turn(struct bridge *b, int signal_fd)
     query_expire(b);
     ask_expire(b);
     ring_bells(&b->ring);
-    link_flush(&b->in, b->now_ms);
-    link_flush(&b->out, b->now_ms);
-    b->ready = b->in.state == LINK_UP && (b->ready || b->n_confirmed >= b->n_subscriptions);
-    shm_store_u64(&b->slot->redis_up, b->ready && b->out.state == LINK_UP);
+    b->wire->flush(b);
+    shm_store_u64(&b->slot->redis_up, b->wire->is_up(b));
+}
+
+/* What has been said already goes out, if Redis is there; nothing new is. */
+static void flush_last(struct bridge *b)
+{
+    uint64_t until_ms = b->now_ms + STOP_FLUSH_MS;
+
+    while (b->wire->is_unsent(b) && b->now_ms < until_ms) {
+        struct pollfd fds[WIRE_FDS_MAX];
+
+        (void)poll(fds, b->wire->fds(b, fds), 50);
+        b->now_ms = clock_ms();
+        b->wire->finish(b, fds);
+    }
 }
 
 int bridge_main(const struct child *child)
 {
     struct bridge *b = calloc(1, sizeof *b);
-    uint64_t until_ms;
     int signal_fd;
 
     if (b == NULL)
@@ -663,15 +477,7 @@ int bridge_main(const struct child *child)
     while (!b->stop)
         turn(b, signal_fd);
     walk_to_end(b);
-    /* what has been said already goes out; nothing new is */
-    for (until_ms = b->now_ms + LIFE_LOST_FLUSH_MS;
-         b->out.state == LINK_UP && (link_events(&b->out) & POLLOUT) != 0 && b->now_ms < until_ms;
-         b->now_ms = clock_ms()) {
-        struct pollfd fd = { b->out.fd, POLLOUT, 0 };
-
-        (void)poll(&fd, 1, 50);
-        link_flush(&b->out, b->now_ms);
-    }
+    flush_last(b);
     for (uint32_t i = 0; i < BRIDGE_QUERIES_MAX; i++)
         free(b->queries[i].answer);
     ask_close(b);
@@ -680,8 +486,8 @@ int bridge_main(const struct child *child)
     free(b->scratch.bytes);
     free(b->record.bytes);
     free(b->pending.bytes);
-    link_close(&b->in);
-    link_close(&b->out);
+    b->wire->close(b);
+    tls_context_free(b->tls);
     free(b);
     return 0;
 }

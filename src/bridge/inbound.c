@@ -2,7 +2,7 @@
  *
  * Whatever does not decode is dropped and counted; a peer's mistake is never ours. Names over NAME_BYTES_MAX cannot be rooms of this host: they are left
  * out of lists, and a message for nothing but such rooms is for nobody here. */
-#include "bridge/state.h"
+#include "bridge/wire.h"
 #include "proto/engineio.h"
 #include "proto/json.h"
 #include "proto/socketio.h"
@@ -145,21 +145,34 @@ bool bridge_decode_sink(struct bridge *b, struct slice payload, struct msgpack_s
     return true;
 }
 
+void inbound_event(struct bridge *b, const struct bridge_namespace *n,
+                   const struct adapter_opts *opts, const struct msgpack_text *event, double id)
+{
+    struct record_spec spec = { .nsp = bridge_nsp(n) };
+
+    if (!put_selector(&spec, opts))
+        return;
+    spec.header.flags =
+        (uint8_t)((opts->flags.is_volatile ? RECORD_VOLATILE : 0u) |
+                  (opts->flags.has_compress && !opts->flags.compress ? RECORD_NO_COMPRESS : 0u));
+    append_event(b, &spec, event, id);
+}
+
 void inbound_broadcast(struct bridge *b, const struct bridge_namespace *n, struct slice channel,
                        struct slice payload)
 {
     static struct msgpack_text event;
-    struct record_spec spec = { .nsp = bridge_nsp(n) };
+    struct slice nsp = bridge_nsp(n);
     struct adapter_broadcast broadcast;
     enum adapter_result result;
     struct msgpack_sink sink;
     struct slice room;
 
-    if (!adapter_channel_room(channel, slice_text(b->config->redis_key), spec.nsp, &room))
+    if (!adapter_channel_room(channel, slice_text(b->config->redis_key), nsp, &room))
         return; /* of another namespace, whose name begins like this one */
     if (adapter_broadcast_is_of(payload, bridge_uid(b)))
         return;
-    if (!bridge_wants(b, spec.nsp, room)) {
+    if (!bridge_wants(b, nsp, room)) {
         count_add(b->row, COUNT_REDIS_UNWANTED, 1);
         return;
     }
@@ -170,21 +183,13 @@ void inbound_broadcast(struct bridge *b, const struct bridge_namespace *n, struc
         bridge_undecodable(b, result);
         return;
     }
-    if (slice_equal(broadcast.uid, bridge_uid(b)) || !slice_equal(broadcast.nsp, spec.nsp))
+    if (slice_equal(broadcast.uid, bridge_uid(b)) || !slice_equal(broadcast.nsp, nsp))
         return; /* our own, or not for this namespace */
     result = adapter_take_event(&broadcast, &sink, &event);
-    if (result != ADAPTER_OK) {
+    if (result == ADAPTER_OK)
+        inbound_event(b, n, &broadcast.opts, &event, broadcast.has_id ? broadcast.id : -1);
+    else
         bridge_undecodable(b, result);
-        return;
-    }
-    if (!put_selector(&spec, &broadcast.opts))
-        return;
-    spec.header.flags =
-        (uint8_t)((broadcast.opts.flags.is_volatile ? RECORD_VOLATILE : 0u) |
-                  (broadcast.opts.flags.has_compress && !broadcast.opts.flags.compress
-                       ? RECORD_NO_COMPRESS
-                       : 0u));
-    append_event(b, &spec, &event, broadcast.has_id ? broadcast.id : -1);
 }
 
 /* --- requests --- */
@@ -206,6 +211,7 @@ static void obey(struct bridge *b, const struct bridge_namespace *n,
     static struct slice names[RECORD_NAMES_MAX];
     struct record_spec spec = { .nsp = bridge_nsp(n) };
     struct adapter_opts old_form = { .rooms = &r->sid, .n_rooms = 1 };
+    struct bridge_asker asker;
 
     if (!put_selector(&spec, r->sid.bytes != NULL ? &old_form : &r->opts))
         return;
@@ -217,14 +223,12 @@ static void obey(struct bridge *b, const struct bridge_namespace *n,
     spec.n_args = short_names(r->names, r->n_names, names);
     if (r->type == ADAPTER_DISCONNECT || spec.n_args > 0)
         bridge_append(b, &spec);
-    if (r->sid.bytes != NULL && r->request_id.bytes != NULL && is_local(b, r->sid)) {
-        char done[256];
+    if (r->sid.bytes != NULL && is_local(b, r->sid) && query_asker(&asker, n, r)) {
+        char done[ANSWER_BYTES_MAX];
         struct msgpack_sink sink = msgpack_sink_of(done, sizeof done);
 
-        adapter_put_done(&sink, r->request_id);
-        if (!sink.too_big)
-            (void)bridge_respond(b, bridge_nsp(n), (struct slice){ NULL, 0 },
-                                 msgpack_sink_slice(&sink, 0));
+        adapter_put_done(&sink, r->request_id); /* the old form is of the classic wire alone */
+        (void)bridge_respond(b, &asker, msgpack_sink_slice(&sink, 0));
     }
 }
 
@@ -326,6 +330,24 @@ static void server_emit(struct bridge *b, const struct bridge_namespace *n,
     bridge_append(b, &spec);
 }
 
+void inbound_act(struct bridge *b, const struct bridge_namespace *n,
+                 const struct adapter_request *r)
+{
+    switch (r->type) {
+    case ADAPTER_JOIN:
+    case ADAPTER_LEAVE:
+    case ADAPTER_DISCONNECT: obey(b, n, r); break;
+    case ADAPTER_SOCKETS:
+    case ADAPTER_ALL_ROOMS:
+    case ADAPTER_FETCH: ask(b, n, r); break;
+    case ADAPTER_SERVER_EMIT: server_emit(b, n, r); break;
+    case ADAPTER_BROADCAST: broadcast_with_ack(b, n, r); break;
+    case ADAPTER_CLIENT_COUNT: /* answers, on the wrong channel */
+    case ADAPTER_CLIENT_ACK:
+    case ADAPTER_TYPES: break;
+    }
+}
+
 void inbound_request(struct bridge *b, const struct bridge_namespace *n, struct slice payload)
 {
     static struct adapter_request r;
@@ -335,23 +357,8 @@ void inbound_request(struct bridge *b, const struct bridge_namespace *n, struct 
     if (!bridge_decode_sink(b, payload, &sink))
         return;
     result = adapter_read_request(payload, &sink, &r);
-    if (result != ADAPTER_OK) {
+    if (result != ADAPTER_OK)
         bridge_undecodable(b, result);
-        return;
-    }
-    if (slice_equal(r.uid, bridge_uid(b)))
-        return; /* our own: our workers have seen it in the ring */
-    switch (r.type) {
-    case ADAPTER_JOIN:
-    case ADAPTER_LEAVE:
-    case ADAPTER_DISCONNECT: obey(b, n, &r); break;
-    case ADAPTER_SOCKETS:
-    case ADAPTER_ALL_ROOMS:
-    case ADAPTER_FETCH: ask(b, n, &r); break;
-    case ADAPTER_SERVER_EMIT: server_emit(b, n, &r); break;
-    case ADAPTER_BROADCAST: broadcast_with_ack(b, n, &r); break;
-    case ADAPTER_CLIENT_COUNT: /* answers, on the wrong channel */
-    case ADAPTER_CLIENT_ACK:
-    case ADAPTER_TYPES: break;
-    }
+    else if (!slice_equal(r.uid, bridge_uid(b))) /* our own: our workers have seen it in the ring */
+        inbound_act(b, n, &r);
 }

@@ -1,7 +1,7 @@
 /* outbound.c: what this host does to clients everywhere, in the bytes that a Node server with the same adapter would have published: broadcasts, and joins, leaves
  * and disconnects of those that a selector names. The workers have obeyed the latter when they came to the record, and so does every other host: what comes
  * back to us of our own is dropped (inbound.c). */
-#include "bridge/state.h"
+#include "bridge/wire.h"
 
 #include <assert.h>
 
@@ -91,10 +91,6 @@ void outbound_record(struct bridge *b, const struct record_view *view)
     uint64_t n_names;
     uint64_t n_bytes;
 
-    if (b->out.state != LINK_UP) {
-        count_add(b->row, COUNT_REDIS_DROPPED_DISCONNECTED, 1);
-        return;
-    }
     n_names = outbound_selector(view, &opts);
     if (!outbound_event(b, view, &event)) {
         count_add(b->row, COUNT_REDIS_DROPPED_TOO_BIG, 1);
@@ -108,10 +104,10 @@ void outbound_record(struct bridge *b, const struct record_view *view)
     }
     sink = msgpack_sink_of(b->message.bytes, b->message.n_max);
     scratch = msgpack_sink_of(b->scratch.bytes, b->scratch.n_max);
-    adapter_put_channel(&sink, slice_text(b->config->redis_key), view->nsp, &opts);
+    b->wire->put_channel(b, &sink, view->nsp, &opts);
     channel = msgpack_sink_slice(&sink, 0);
-    if (adapter_put_broadcast(&sink, &scratch, bridge_uid(b), view->nsp, -1, &opts, &event) !=
-        ADAPTER_OK) {
+    if (b->wire->put_broadcast(b, &sink, &scratch, view->nsp, (struct slice){ NULL, 0 }, &opts,
+                               &event) != ADAPTER_OK) {
         count_add(b->row, COUNT_REDIS_DROPPED_UNDECODABLE,
                   1); /* nothing that could hurt a peer is published */
         return;
@@ -139,14 +135,14 @@ void outbound_change(struct bridge *b, const struct record_view *view)
         return;
     }
     sink = msgpack_sink_of(b->message.bytes, b->message.n_max);
-    adapter_put_request_channel(&sink, slice_text(b->config->redis_key), view->nsp);
+    b->wire->put_request_channel(b, &sink, view->nsp);
     channel = msgpack_sink_slice(&sink, 0);
     if (kind == RECORD_DISCONNECT)
-        adapter_put_disconnect(&sink, bridge_uid(b), &opts,
-                               (view->header->flags & RECORD_CLOSE) != 0);
+        b->wire->put_disconnect(b, &sink, view->nsp, &opts,
+                                (view->header->flags & RECORD_CLOSE) != 0);
     else
-        adapter_put_membership(&sink, kind == RECORD_JOIN ? ADAPTER_JOIN : ADAPTER_LEAVE,
-                               bridge_uid(b), &opts, names, n_names);
+        b->wire->put_membership(b, &sink, kind == RECORD_JOIN ? ADAPTER_JOIN : ADAPTER_LEAVE,
+                                view->nsp, &opts, names, n_names);
     assert(!sink.too_big);
     (void)bridge_publish(b, channel, msgpack_sink_slice(&sink, channel.n_bytes));
 }

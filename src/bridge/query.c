@@ -6,19 +6,54 @@
 #include <stdlib.h>
 
 #include "base/log.h"
-#include "bridge/state.h"
+#include "bridge/wire.h"
 #include "proto/json.h"
 #include "shm/atomic.h"
+
+static bool take_text(char *to, uint32_t max, uint32_t *n, struct slice text)
+{
+    if (text.n_bytes > max)
+        return false;
+    *n = text.n_bytes;
+    if (text.n_bytes > 0)
+        memcpy(to, text.bytes, text.n_bytes);
+    return true;
+}
+
+bool query_asker(struct bridge_asker *asker, const struct bridge_namespace *n,
+                 const struct adapter_request *r)
+{
+    asker->type = (uint8_t)r->type;
+    return r->request_id.bytes != NULL &&
+           take_text(asker->request_id, sizeof asker->request_id, &asker->n_request_id,
+                     r->request_id) &&
+           take_text(asker->uid, sizeof asker->uid, &asker->n_uid, r->uid) &&
+           take_text(asker->nsp, sizeof asker->nsp, &asker->n_nsp, bridge_nsp(n));
+}
+
+struct slice asker_nsp(const struct bridge_asker *asker)
+{
+    return slice_of(asker->nsp, asker->n_nsp);
+}
+
+struct slice asker_request_id(const struct bridge_asker *asker)
+{
+    return slice_of(asker->request_id, asker->n_request_id);
+}
+
+struct slice asker_uid(const struct bridge_asker *asker)
+{
+    return slice_of(asker->uid, asker->n_uid);
+}
 
 struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace *n,
                                 const struct adapter_request *r, uint32_t timeout_ms)
 {
-    struct slice request_id = r->request_id;
-    enum adapter_type type = r->type;
     struct bridge_query *q = NULL;
+    struct bridge_asker asker;
     uint64_t counter;
 
-    if (request_id.bytes == NULL || request_id.n_bytes > sizeof q->request_id)
+    if (!query_asker(&asker, n, r))
         return NULL;
     for (uint32_t i = 0; i < BRIDGE_QUERIES_MAX && q == NULL; i++)
         if (b->queries[i].id == 0)
@@ -27,24 +62,17 @@ struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace 
         count_add(b->row, COUNT_REDIS_DROPPED_BUFFER, 1);
         return NULL;
     }
+    if (q == &b->queries[b->queries_end])
+        b->queries_end++;
     /* the counter lives in the slot and survives this process: an id is never used twice */
     counter = shm_load_u64(&b->slot->next_ack) + 1;
     shm_store_u64(&b->slot->next_ack, counter);
     *q = (struct bridge_query){ .id = counter * PEAL_SLOTS + PEAL_SLOT_BRIDGE,
-                                .type = (uint8_t)type,
-                                .n_nsp = n->name.n_bytes };
-    memcpy(q->nsp, n->name.name, n->name.n_bytes);
-    q->until_ms = b->now_ms + (type == ADAPTER_BROADCAST || type == ADAPTER_SERVER_EMIT
+                                .type = (uint8_t)r->type,
+                                .asker = asker };
+    q->until_ms = b->now_ms + (r->type == ADAPTER_BROADCAST || r->type == ADAPTER_SERVER_EMIT
                                    ? timeout_ms
                                    : timeout_ms / 10 * 8);
-    memcpy(q->request_id, request_id.bytes, request_id.n_bytes);
-    q->n_request_id = request_id.n_bytes;
-    /* answers to server-side emits go to the common channel always, as Node's do */
-    if (b->config->redis_own_channel && type != ADAPTER_SERVER_EMIT && r->uid.bytes != NULL &&
-        r->uid.n_bytes <= sizeof q->asker) {
-        memcpy(q->asker, r->uid.bytes, r->uid.n_bytes);
-        q->n_asker = r->uid.n_bytes;
-    }
     return q;
 }
 
@@ -76,17 +104,6 @@ static void note_truncated(struct bridge *b, const struct bridge_query *q)
                     b->config->redis_answer_max_bytes, "redis_answer_max_bytes", suppressed);
 }
 
-static struct slice nsp_of(const struct bridge_query *q)
-{
-    return slice_of(q->nsp, q->n_nsp);
-}
-
-static bool respond(struct bridge *b, const struct bridge_query *q, struct slice payload)
-{
-    return bridge_respond(b, nsp_of(q), slice_of(q->n_asker > 0 ? q->asker : NULL, q->n_asker),
-                          payload);
-}
-
 /* The first element of an array, with the attachments of all of them (placeholders name them by number). */
 static bool first_value(const struct record_view *view, struct msgpack_text *value)
 {
@@ -110,43 +127,36 @@ static bool first_value(const struct record_view *view, struct msgpack_text *val
 
 static void answer_list(struct bridge *b, struct bridge_query *q)
 {
-    struct adapter_answer list;
     struct msgpack_sink sink;
 
-    if (bridge_room(&b->payload, (uint64_t)q->n_answer + 1024) == NULL)
+    if (bridge_room(&b->payload, (uint64_t)q->n_answer + 4096) == NULL)
         return; /* the asker runs into its timeout */
     sink = msgpack_sink_of(b->payload.bytes, b->payload.n_max);
-    if (!adapter_answer_begin(&list, &sink, (enum adapter_type)q->type,
-                              slice_of(q->request_id, q->n_request_id), bridge_uid(b)))
-        return;          /* cannot be: there is room for far more */
-    if (q->n_answer > 0) /* entries with their commas, as the workers wrote them */
-        msgpack_put_bytes(&sink, slice_of(q->answer, q->n_answer));
-    adapter_answer_end(&list);
+    if (!b->wire->put_list(b, &sink, &q->asker, (enum adapter_type)q->type,
+                           slice_of(q->answer, q->n_answer)))
+        return; /* cannot be: there is room for far more */
     if (q->truncated)
         note_truncated(b, q);
-    (void)respond(b, q, msgpack_sink_slice(&sink, 0));
+    (void)bridge_respond(b, &q->asker, msgpack_sink_slice(&sink, 0));
 }
 
 static void answer_count(struct bridge *b, struct bridge_query *q)
 {
-    char text[256];
+    char text[ANSWER_BYTES_MAX];
     struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
 
-    adapter_put_client_count(&sink, slice_of(q->request_id, q->n_request_id), bridge_uid(b),
-                             q->n_clients);
+    b->wire->put_count(b, &sink, &q->asker, q->n_clients);
     q->counted = true;
     if (!sink.too_big)
-        (void)respond(b, q, msgpack_sink_slice(&sink, 0));
+        (void)bridge_respond(b, &q->asker, msgpack_sink_slice(&sink, 0));
 }
 
 /* What an application of ours answered, or null: the first value of `view`'s array. */
 static void answer_emit(struct bridge *b, struct bridge_query *q, const struct record_view *view)
 {
     static struct msgpack_text value;
-    struct slice id = slice_of(q->request_id, q->n_request_id);
     uint64_t n_bytes = view == NULL ? 0 : view->header->n_bytes;
     struct msgpack_sink sink, scratch;
-    enum adapter_result result = ADAPTER_OK;
 
     if (bridge_room(&b->payload, 4 * n_bytes + 4096) == NULL ||
         bridge_room(&b->scratch, 7 * n_bytes + 4096) == NULL)
@@ -157,12 +167,8 @@ static void answer_emit(struct bridge *b, struct bridge_query *q, const struct r
         return;
     sink = msgpack_sink_of(b->payload.bytes, b->payload.n_max);
     scratch = msgpack_sink_of(b->scratch.bytes, b->scratch.n_max);
-    if (value.n_attachments > 0)
-        result = adapter_put_emit_answer_binary(&sink, &scratch, id, &value);
-    else
-        adapter_put_emit_answer(&sink, id, value.json);
-    if (result == ADAPTER_OK && !sink.too_big)
-        (void)respond(b, q, msgpack_sink_slice(&sink, 0));
+    if (b->wire->put_emit_answer(b, &sink, &scratch, &q->asker, &value) == ADAPTER_OK)
+        (void)bridge_respond(b, &q->asker, msgpack_sink_slice(&sink, 0));
 }
 
 /* Everybody who was asked has answered, or it is time. */
@@ -272,14 +278,13 @@ void query_ack(struct bridge *b, const struct record_view *view)
         return;
     sink = msgpack_sink_of(b->payload.bytes, b->payload.n_max);
     scratch = msgpack_sink_of(b->scratch.bytes, b->scratch.n_max);
-    if (adapter_put_client_ack(&sink, &scratch, slice_of(q->request_id, q->n_request_id), &value) ==
-        ADAPTER_OK)
-        (void)respond(b, q, msgpack_sink_slice(&sink, 0));
+    if (b->wire->put_ack(b, &sink, &scratch, &q->asker, &value) == ADAPTER_OK)
+        (void)bridge_respond(b, &q->asker, msgpack_sink_slice(&sink, 0));
 }
 
 void query_expire(struct bridge *b)
 {
-    for (uint32_t i = 0; i < BRIDGE_QUERIES_MAX; i++) {
+    for (uint32_t i = 0; i < b->queries_end; i++) {
         struct bridge_query *q = &b->queries[i];
 
         if (q->id == 0)
@@ -294,4 +299,6 @@ void query_expire(struct bridge *b)
         if (q->id != 0)
             end(q);
     }
+    while (b->queries_end > 0 && b->queries[b->queries_end - 1].id == 0)
+        b->queries_end--;
 }

@@ -3,7 +3,7 @@
  * When: the bridge has read the worker's `gone`, or has begun, or was overtaken by the ring; it has come as far as the ring was then, so that everything that
  *       the worker said has been published before; and Redis is there, not only just now: Node servers come back to it, too. Until then the entries stay (shm/sessions.h); after UNTOLD_KEEP_MS they are given up.
  * At most once: an entry's mark is taken away before it is told. What cannot be published is counted as lost. */
-#include "bridge/state.h"
+#include "bridge/wire.h"
 
 #include "app/forward.h"
 #include "proto/base64.h"
@@ -31,21 +31,24 @@ static bool tell(struct bridge *b, const struct session_untold *end)
     char room[2 * CONFIG_TEXT_MAX + NAME_BYTES_MAX + 2 * FORWARD_DISCONNECT_MAX];
     char id[SOCKET_ID_CHARS];
     struct peal_out out = peal_out(text, sizeof text);
+    static struct msgpack_text event; /* 4 KB of attachments, none of them used */
     struct msgpack_sink sink = msgpack_sink_of(room, sizeof room);
+    struct msgpack_sink scratch = msgpack_sink_of(NULL, 0);
     struct namespace_copy nsp;
-    struct slice channel;
+    struct slice name, channel;
 
     if (!namespace_copy(&b->region, end->nsp, &nsp))
         return false;
+    name = slice_of(nsp.name, nsp.n_bytes);
     base64url_encode(id, end->id, SOCKET_ID_BYTES);
     forward_put_disconnect(&out, (struct peal_text){ id, sizeof id }, peal_text("worker died"),
                            (struct peal_text){ NULL, 0 });
-    adapter_put_request_channel(&sink, slice_text(b->config->redis_key),
-                                slice_of(nsp.name, nsp.n_bytes));
+    b->wire->put_request_channel(b, &sink, name);
     channel = msgpack_sink_slice(&sink, 0);
-    adapter_put_server_emit(&sink, bridge_uid(b), (struct slice){ NULL, 0 },
-                            slice_of(out.bytes, out.n_bytes));
-    return !out.too_big && !sink.too_big &&
+    event.json = slice_of(out.bytes, out.n_bytes);
+    return b->wire->put_server_emit(b, &sink, &scratch, name, (struct slice){ NULL, 0 }, &event) ==
+               ADAPTER_OK &&
+           !out.too_big && !sink.too_big &&
            bridge_publish(b, channel, msgpack_sink_slice(&sink, channel.n_bytes));
 }
 
@@ -56,7 +59,7 @@ void untold_turn(struct bridge *b)
     bool hopeless = (u->next | u->slots) != 0 && b->now_ms - u->since_ms > UNTOLD_KEEP_MS;
     struct session_untold end;
 
-    if (b->out.state != LINK_UP)
+    if (!b->wire->is_up(b))
         u->settled_at_ms = b->now_ms + FORWARD_SETTLE_MS;
     if (u->slots == 0 && u->next != 0 && b->at >= u->from) {
         u->slots = u->next;

@@ -7,22 +7,14 @@
  * Invariant: a list that cannot be read is an error, never an empty list, since no rooms means
  *            everybody.
  * Owns:      nothing; names and text lie in the caller's sink or in the payload. */
-#include "proto/adapter.h"
+#include "proto/adapter_fields.h"
 
 #include <math.h>
 
-#include "proto/json.h"
-
-struct field {
-    struct slice value; /* bytes == NULL: no such member */
-    enum json_kind kind;
-};
-
 #define KEY_BYTES_MAX 32 /* longer than any name looked for, escapes included or not */
 
-/* The members with these names; of a repeated one the last counts, as in JavaScript. */
-static void collect(struct slice object, const char *const *names, struct field *fields,
-                    uint32_t n_names)
+void adapter_collect(struct slice object, const char *const *names, struct adapter_field *fields,
+                     uint32_t n_names)
 {
     struct json_iter it = json_iter_open(object);
     struct slice key, value;
@@ -34,24 +26,24 @@ static void collect(struct slice object, const char *const *names, struct field 
         uint32_t n = json_unescape(key, text, sizeof text);
 
         for (uint32_t i = 0; i < n_names && n <= sizeof text; i++)
-            if (slice_is(slice_of(text, n), names[i]))
-                fields[i] = (struct field){ value, kind };
+            if (names[i] != NULL && slice_is(slice_of(text, n), names[i]))
+                fields[i] = (struct adapter_field){ value, kind };
     }
 }
 
-static bool is_absent(const struct field *f)
+bool adapter_is_absent(const struct adapter_field *f)
 {
     return f->value.bytes == NULL || f->kind == JSON_NULL;
 }
 
-static bool is_object(const struct field *f)
+static bool is_object(const struct adapter_field *f)
 {
     return f->value.bytes != NULL && f->kind == JSON_OBJECT;
 }
 
-static bool is_truthy(const struct field *f)
+static bool is_truthy(const struct adapter_field *f)
 {
-    if (is_absent(f))
+    if (adapter_is_absent(f))
         return false;
     switch (f->kind) {
     case JSON_NULL: return false;
@@ -92,8 +84,7 @@ static bool take_name(struct slice raw, enum json_kind kind, struct msgpack_sink
     return false;
 }
 
-/* A text that only counts if it is a string; else it stays absent. */
-static struct slice take_string(const struct field *f, struct msgpack_sink *sink)
+struct slice adapter_take_string(const struct adapter_field *f, struct msgpack_sink *sink)
 {
     struct slice text = { NULL, 0 };
 
@@ -116,7 +107,7 @@ static uint32_t count_items(struct slice array)
 }
 
 /* A list of names; absent is an empty one. With `or_one` a single name is a list of one. */
-static bool take_names(const struct field *f, bool or_one, struct msgpack_sink *sink,
+static bool take_names(const struct adapter_field *f, bool or_one, struct msgpack_sink *sink,
                        const struct slice **names, uint32_t *n_names)
 {
     struct json_iter it;
@@ -127,7 +118,7 @@ static bool take_names(const struct field *f, bool or_one, struct msgpack_sink *
 
     *names = NULL;
     *n_names = 0;
-    if (is_absent(f))
+    if (adapter_is_absent(f))
         return true;
     if (f->kind != JSON_ARRAY && !or_one)
         return false;
@@ -150,43 +141,46 @@ static bool take_names(const struct field *f, bool or_one, struct msgpack_sink *
     return true;
 }
 
-static void take_flags(const struct field *f, struct adapter_flags *flags)
+static void take_flags(const struct adapter_field *f, struct adapter_flags *flags)
 {
     enum { VOLATILE, COMPRESS, TIMEOUT, BROADCAST, SINGLE, N_FLAGS };
     static const char *const names[N_FLAGS] = { "volatile", "compress", "timeout", "broadcast",
                                                 "expectSingleResponse" };
-    struct field fields[N_FLAGS];
+    struct adapter_field fields[N_FLAGS];
 
     *flags = (struct adapter_flags){ .compress = true };
     if (!is_object(f))
         return;
-    collect(f->value, names, fields, N_FLAGS);
+    adapter_collect(f->value, names, fields, N_FLAGS);
     flags->is_volatile = is_truthy(&fields[VOLATILE]);
     flags->is_broadcast = is_truthy(&fields[BROADCAST]);
     flags->expects_single = is_truthy(&fields[SINGLE]);
-    flags->has_compress = !is_absent(&fields[COMPRESS]) && fields[COMPRESS].kind == JSON_BOOL;
+    flags->has_compress =
+        !adapter_is_absent(&fields[COMPRESS]) && fields[COMPRESS].kind == JSON_BOOL;
     flags->compress = !flags->has_compress || is_truthy(&fields[COMPRESS]);
-    flags->has_timeout = !is_absent(&fields[TIMEOUT]) && fields[TIMEOUT].kind == JSON_NUMBER &&
+    flags->has_timeout = !adapter_is_absent(&fields[TIMEOUT]) &&
+                         fields[TIMEOUT].kind == JSON_NUMBER &&
                          isfinite(json_number(fields[TIMEOUT].value));
     flags->timeout_ms = flags->has_timeout ? json_number(fields[TIMEOUT].value) : 0;
 }
 
-static bool take_opts(const struct field *f, struct msgpack_sink *sink, struct adapter_opts *opts)
+static bool take_opts(const struct adapter_field *f, struct msgpack_sink *sink,
+                      struct adapter_opts *opts)
 {
     enum { ROOMS, EXCEPT, FLAGS, N_OPTS };
     static const char *const names[N_OPTS] = { "rooms", "except", "flags" };
-    struct field fields[N_OPTS];
+    struct adapter_field fields[N_OPTS];
 
     if (!is_object(f))
         return false;
-    collect(f->value, names, fields, N_OPTS);
+    adapter_collect(f->value, names, fields, N_OPTS);
     take_flags(&fields[FLAGS], &opts->flags);
     return take_names(&fields[ROOMS], false, sink, &opts->rooms, &opts->n_rooms) &&
            take_names(&fields[EXCEPT], false, sink, &opts->except, &opts->n_except);
 }
 
 /* [event, ...] whose event is a name. */
-static bool is_event(const struct field *f)
+static bool is_event(const struct adapter_field *f)
 {
     struct json_iter it;
     struct slice key, value;
@@ -199,20 +193,20 @@ static bool is_event(const struct field *f)
            (kind == JSON_STRING || (kind == JSON_NUMBER && isfinite(json_number(value))));
 }
 
-static bool take_packet(const struct field *f, struct adapter_request *out)
+static bool take_packet(const struct adapter_field *f, struct adapter_request *out)
 {
     enum { TYPE, DATA, ID, N_PACKET };
     static const char *const names[N_PACKET] = { "type", "data", "id" };
-    struct field fields[N_PACKET];
+    struct adapter_field fields[N_PACKET];
 
     if (!is_object(f))
         return false;
-    collect(f->value, names, fields, N_PACKET);
-    if (is_absent(&fields[TYPE]) || fields[TYPE].kind != JSON_NUMBER ||
+    adapter_collect(f->value, names, fields, N_PACKET);
+    if (adapter_is_absent(&fields[TYPE]) || fields[TYPE].kind != JSON_NUMBER ||
         json_number(fields[TYPE].value) != 2 || !is_event(&fields[DATA]))
         return false;
     out->data.json = fields[DATA].value;
-    if (is_absent(&fields[ID]))
+    if (adapter_is_absent(&fields[ID]))
         return true;
     if (fields[ID].kind != JSON_NUMBER)
         return false;
@@ -221,49 +215,50 @@ static bool take_packet(const struct field *f, struct adapter_request *out)
     return out->id >= 0 && isfinite(out->id) && trunc(out->id) == out->id;
 }
 
-enum { TYPE, UID, REQUEST_ID, ROOMS, OPTS, SID, ROOM, CLOSE, DATA, PACKET, COUNT, N_FIELDS };
-
 /* 2, 3, 4: with `opts` for those it selects, in the old form for the socket `sid`. */
-static bool take_change(const struct field *fields, struct msgpack_sink *sink,
+static bool take_change(const struct adapter_field *fields, struct msgpack_sink *sink,
                         struct adapter_request *out)
 {
-    bool is_old = is_absent(&fields[OPTS]);
-    const struct field *rooms;
+    bool is_old = adapter_is_absent(&fields[MEMBER_OPTS]);
+    const struct adapter_field *rooms;
 
-    out->close = is_truthy(&fields[CLOSE]);
+    out->close = is_truthy(&fields[MEMBER_CLOSE]);
     if (is_old) {
-        out->sid = take_string(&fields[SID], sink);
+        out->sid = adapter_take_string(&fields[MEMBER_SID], sink);
         if (out->sid.bytes == NULL)
             return false;
-    } else if (!take_opts(&fields[OPTS], sink, &out->opts)) {
+    } else if (!take_opts(&fields[MEMBER_OPTS], sink, &out->opts)) {
         return false;
     }
     if (out->type == ADAPTER_DISCONNECT)
         return true;
-    rooms = &fields[is_old ? ROOM : ROOMS];
-    return !is_absent(rooms) && take_names(rooms, true, sink, &out->names, &out->n_names);
+    rooms = &fields[is_old ? MEMBER_ROOM : MEMBER_ROOMS];
+    return !adapter_is_absent(rooms) && take_names(rooms, true, sink, &out->names, &out->n_names);
 }
 
-static bool take_body(const struct field *fields, struct msgpack_sink *sink,
-                      struct adapter_request *out)
+MUST_USE bool adapter_take_body(const struct adapter_field fields[MEMBERS],
+                                struct msgpack_sink *sink, struct adapter_request *out)
 {
     switch (out->type) {
     case ADAPTER_SOCKETS:
-        return take_names(&fields[ROOMS], false, sink, &out->opts.rooms, &out->opts.n_rooms);
+        return take_names(&fields[MEMBER_ROOMS], false, sink, &out->opts.rooms, &out->opts.n_rooms);
     case ADAPTER_ALL_ROOMS: return true;
     case ADAPTER_JOIN:
     case ADAPTER_LEAVE:
     case ADAPTER_DISCONNECT: return take_change(fields, sink, out);
-    case ADAPTER_FETCH: return take_opts(&fields[OPTS], sink, &out->opts);
-    case ADAPTER_SERVER_EMIT: out->data.json = fields[DATA].value; return is_event(&fields[DATA]);
+    case ADAPTER_FETCH: return take_opts(&fields[MEMBER_OPTS], sink, &out->opts);
+    case ADAPTER_SERVER_EMIT:
+        out->data.json = fields[MEMBER_DATA].value;
+        return is_event(&fields[MEMBER_DATA]);
     case ADAPTER_BROADCAST:
-        return take_packet(&fields[PACKET], out) && take_opts(&fields[OPTS], sink, &out->opts);
+        return take_packet(&fields[MEMBER_PACKET], out) &&
+               take_opts(&fields[MEMBER_OPTS], sink, &out->opts);
     case ADAPTER_CLIENT_COUNT:
-        if (is_absent(&fields[COUNT]) || fields[COUNT].kind != JSON_NUMBER)
+        if (adapter_is_absent(&fields[MEMBER_COUNT]) || fields[MEMBER_COUNT].kind != JSON_NUMBER)
             return false;
-        out->client_count = json_number(fields[COUNT].value);
+        out->client_count = json_number(fields[MEMBER_COUNT].value);
         return out->client_count >= 0 && isfinite(out->client_count);
-    case ADAPTER_CLIENT_ACK: out->data.json = fields[PACKET].value; return true;
+    case ADAPTER_CLIENT_ACK: out->data.json = fields[MEMBER_PACKET].value; return true;
     case ADAPTER_TYPES: break;
     }
     return false;
@@ -271,24 +266,29 @@ static bool take_body(const struct field *fields, struct msgpack_sink *sink,
 
 static bool take_request(struct slice json, struct msgpack_sink *sink, struct adapter_request *out)
 {
-    static const char *const names[N_FIELDS] = {
-        [TYPE] = "type",     [UID] = "uid",          [REQUEST_ID] = "requestId",
-        [ROOMS] = "rooms",   [OPTS] = "opts",        [SID] = "sid",
-        [ROOM] = "room",     [CLOSE] = "close",      [DATA] = "data",
-        [PACKET] = "packet", [COUNT] = "clientCount"
-    };
-    struct field fields[N_FIELDS];
+    static const char *const names[MEMBERS] = { [MEMBER_TYPE] = "type",
+                                                [MEMBER_UID] = "uid",
+                                                [MEMBER_REQUEST_ID] = "requestId",
+                                                [MEMBER_ROOMS] = "rooms",
+                                                [MEMBER_OPTS] = "opts",
+                                                [MEMBER_SID] = "sid",
+                                                [MEMBER_ROOM] = "room",
+                                                [MEMBER_CLOSE] = "close",
+                                                [MEMBER_DATA] = "data",
+                                                [MEMBER_PACKET] = "packet",
+                                                [MEMBER_COUNT] = "clientCount" };
+    struct adapter_field fields[MEMBERS];
     double type;
 
-    collect(json, names, fields, N_FIELDS);
-    if (is_absent(&fields[TYPE]) || fields[TYPE].kind != JSON_NUMBER)
+    adapter_collect(json, names, fields, MEMBERS);
+    if (adapter_is_absent(&fields[MEMBER_TYPE]) || fields[MEMBER_TYPE].kind != JSON_NUMBER)
         return false;
-    type = json_number(fields[TYPE].value);
+    type = json_number(fields[MEMBER_TYPE].value);
     if (!(type >= 0) || type >= ADAPTER_TYPES || trunc(type) != type)
         return false;
     out->type = (enum adapter_type)(int)type;
-    out->uid = take_string(&fields[UID], sink);
-    out->request_id = take_string(&fields[REQUEST_ID], sink);
+    out->uid = adapter_take_string(&fields[MEMBER_UID], sink);
+    out->request_id = adapter_take_string(&fields[MEMBER_REQUEST_ID], sink);
     switch (out->type) {
     case ADAPTER_SOCKETS:
     case ADAPTER_ALL_ROOMS:
@@ -305,17 +305,17 @@ static bool take_request(struct slice json, struct msgpack_sink *sink, struct ad
     case ADAPTER_SERVER_EMIT:
     case ADAPTER_TYPES: break;
     }
-    return take_body(fields, sink, out);
+    return adapter_take_body(fields, sink, out);
 }
 
-/* The JSON object that a payload is, in either form, and its attachments. */
-static enum adapter_result take_object(struct slice payload, struct msgpack_sink *sink,
-                                       struct msgpack_text *whole)
+MUST_USE enum adapter_result adapter_take_object(struct slice payload, struct msgpack_sink *sink,
+                                                 struct msgpack_text *whole)
 {
     enum json_kind kind;
     enum msgpack_result result;
 
-    *whole = (struct msgpack_text){ .json = payload };
+    whole->json = payload;
+    whole->n_attachments = 0;
     if (payload.n_bytes == 0)
         return ADAPTER_BAD;
     if (payload.bytes[0] == '{')
@@ -326,7 +326,7 @@ static enum adapter_result take_object(struct slice payload, struct msgpack_sink
     return payload.n_bytes == 0 && whole->json.bytes[0] == '{' ? ADAPTER_OK : ADAPTER_BAD;
 }
 
-static void take_attachments(const struct msgpack_text *whole, struct msgpack_text *out)
+void adapter_take_attachments(const struct msgpack_text *whole, struct msgpack_text *out)
 {
     out->n_attachments = whole->n_attachments;
     memcpy(out->attachments, whole->attachments,
@@ -337,21 +337,21 @@ MUST_USE enum adapter_result adapter_read_request(struct slice payload, struct m
                                                   struct adapter_request *out)
 {
     struct msgpack_text whole;
-    enum adapter_result result = take_object(payload, sink, &whole);
+    enum adapter_result result = adapter_take_object(payload, sink, &whole);
 
     *out = (struct adapter_request){ .client_count = 0, .id = -1, .opts.flags.compress = true };
     if (result != ADAPTER_OK)
         return result;
     if (!take_request(whole.json, sink, out))
         return ADAPTER_BAD;
-    take_attachments(&whole, &out->data);
+    adapter_take_attachments(&whole, &out->data);
     return sink->too_big ? ADAPTER_TOO_BIG : ADAPTER_OK;
 }
 
 /* What is between the brackets; never without address, which would mean that there is no list. */
-static struct slice take_list(const struct field *f)
+static struct slice take_list(const struct adapter_field *f)
 {
-    if (is_absent(f) || f->kind != JSON_ARRAY)
+    if (adapter_is_absent(f) || f->kind != JSON_ARRAY)
         return (struct slice){ NULL, 0 };
     if (count_items(f->value) == 0)
         return slice_text("");
@@ -364,29 +364,29 @@ MUST_USE enum adapter_result adapter_read_reply(struct slice payload, struct msg
     enum { R_TYPE, R_REQUEST_ID, R_UID, R_SOCKETS, R_ROOMS, R_DATA, R_PACKET, R_COUNT, N_REPLY };
     static const char *const names[N_REPLY] = { "type",  "requestId", "uid",    "sockets",
                                                 "rooms", "data",      "packet", "clientCount" };
-    struct field fields[N_REPLY];
+    struct adapter_field fields[N_REPLY];
     struct msgpack_text whole;
-    enum adapter_result result = take_object(payload, sink, &whole);
+    enum adapter_result result = adapter_take_object(payload, sink, &whole);
     double type;
 
     *out = (struct adapter_reply){ .type = ADAPTER_TYPES };
     if (result != ADAPTER_OK)
         return result;
-    collect(whole.json, names, fields, N_REPLY);
-    out->request_id = take_string(&fields[R_REQUEST_ID], sink);
+    adapter_collect(whole.json, names, fields, N_REPLY);
+    out->request_id = adapter_take_string(&fields[R_REQUEST_ID], sink);
     if (out->request_id.bytes == NULL)
         return ADAPTER_BAD;
-    out->uid = take_string(&fields[R_UID], sink);
-    type = !is_absent(&fields[R_TYPE]) && fields[R_TYPE].kind == JSON_NUMBER
+    out->uid = adapter_take_string(&fields[R_UID], sink);
+    type = !adapter_is_absent(&fields[R_TYPE]) && fields[R_TYPE].kind == JSON_NUMBER
                ? json_number(fields[R_TYPE].value)
                : -1;
     if (type == ADAPTER_SERVER_EMIT || type == ADAPTER_CLIENT_COUNT || type == ADAPTER_CLIENT_ACK)
         out->type = (enum adapter_type)(int)type;
-    out->list = take_list(&fields[is_absent(&fields[R_SOCKETS]) ? R_ROOMS : R_SOCKETS]);
+    out->list = take_list(&fields[adapter_is_absent(&fields[R_SOCKETS]) ? R_ROOMS : R_SOCKETS]);
     out->value.json = fields[out->type == ADAPTER_CLIENT_ACK ? R_PACKET : R_DATA].value;
-    take_attachments(&whole, &out->value);
+    adapter_take_attachments(&whole, &out->value);
     if (out->type == ADAPTER_CLIENT_COUNT) {
-        if (is_absent(&fields[R_COUNT]) || fields[R_COUNT].kind != JSON_NUMBER)
+        if (adapter_is_absent(&fields[R_COUNT]) || fields[R_COUNT].kind != JSON_NUMBER)
             return ADAPTER_BAD;
         out->client_count = json_number(fields[R_COUNT].value);
         if (!(out->client_count >= 0) || !isfinite(out->client_count))

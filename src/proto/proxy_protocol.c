@@ -79,10 +79,11 @@ static enum proxy_result find_v1(struct slice input, struct proxy_header *out)
 {
     uint32_t n = input.n_bytes < PROXY_V1_MAX ? input.n_bytes : PROXY_V1_MAX;
     const char *end = memchr(input.bytes, '\r', n);
-    uint32_t n_line = end != NULL ? (uint32_t)(end - input.bytes) : n;
+    uint32_t n_line;
 
-    if (n_line + 1 >= n) /* its end is not there yet */
+    if (end == NULL || end + 1 == input.bytes + n) /* its end is not there yet */
         return n == PROXY_V1_MAX ? PROXY_HEADER_BROKEN : PROXY_HEADER_MORE;
+    n_line = (uint32_t)(end - input.bytes);
     out->n_bytes = n_line + 2;
     if (end[1] != '\n' ||
         !parse_v1(slice_of(input.bytes + V1_START_BYTES, n_line - V1_START_BYTES), out))

@@ -10,6 +10,7 @@
 #include "proto/json.h"
 #include "proto/socketio.h"
 #include "session/recovery.h"
+#include "session/room_news.h"
 #include "shm/atomic.h"
 
 /* --- at a position of the ring --- */
@@ -124,9 +125,10 @@ void clients_run_deferred(struct hub *h, uint64_t position)
 
 /* --- coming and going --- */
 
-void client_count_socket(struct hub *h, uint16_t nsp, int by)
+void client_count_socket(struct hub *h, const struct sock *k, int by)
 {
-    shm_store_u32(&h->row->sockets[nsp], h->row->sockets[nsp] + (uint32_t)by);
+    shm_store_u32(&h->row->sockets[k->nsp], h->row->sockets[k->nsp] + (uint32_t)by);
+    room_news_note_socket(h, k, by > 0);
 }
 
 /* PENDING, without an identity, and not linked to its session yet. NULL: the table is full. */
@@ -262,7 +264,7 @@ struct sock *client_restore(struct hub *h, struct session *n, uint16_t nsp, uint
     sock_become(k, SOCK_ACTIVATING);
     sock_become(k, SOCK_ACTIVE);
     n->connect_in_ms = 0;
-    client_count_socket(h, nsp, 1);
+    client_count_socket(h, k, 1);
     return k;
 }
 
@@ -284,7 +286,7 @@ void client_accept(struct hub *h, struct sock *k, const struct slice *rooms, uin
     assert(k->state == SOCK_PENDING);
     sock_become(k, SOCK_ACTIVATING);
     n->connect_in_ms = 0;
-    client_count_socket(h, k->nsp, 1);
+    client_count_socket(h, k, 1);
     recovery_prepare(h, k);
     item.bytes = frame;
     item.n_bytes = put_connect(h, k, frame);
@@ -328,7 +330,7 @@ static void drop_sock(struct hub *h, struct sock *k, enum close_reason reason)
     if (h->socket_gone != NULL)
         h->socket_gone(h->apps_context, k, reason, false);
     if (was_accepted)
-        client_count_socket(h, k->nsp, -1);
+        client_count_socket(h, k, -1);
     recovery_leaving(h, k, reason);
     sock_leave_all(&h->sockets, &h->rooms, k);
     if (h->socket_gone != NULL)

@@ -17,6 +17,6 @@ void client_activate(struct hub *h, struct sock *k);
 void client_drop_socks(struct hub *h, struct session *n, enum close_reason reason);
 
 /* Gauge of sockets in a namespace. */
-void client_count_socket(struct hub *h, uint16_t nsp, int by);
+void client_count_socket(struct hub *h, const struct sock *k, int by);
 
 #endif

@@ -258,7 +258,7 @@ bool client_open_room(struct hub *h, struct conn *c, const struct peer_address *
     c->kind = CONN_ROOM;
     conn_become(c, CONN_OPEN);
     count_in(h, c, address);
-    client_count_socket(h, k->nsp, 1);
+    client_count_socket(h, k, 1);
     k->first_room =
         room_ref(&h->rooms, record_hash(h->region.header->hash_key, slice_text("/ws"), rooms[0]),
                  k->nsp, rooms[0]);

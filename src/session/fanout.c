@@ -203,6 +203,7 @@ static void process(struct hub *h, struct fanout *f, const struct record_view *v
         break;
     case RECORD_VOID:
     case RECORD_NAMESPACE:
+    case RECORD_ROOM_NEWS:
     case RECORD_KINDS: break;
     }
     h->walked = end;

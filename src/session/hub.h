@@ -47,6 +47,7 @@ struct hub {
     struct directory *directory;
     struct sessions *identities;
     struct rooms rooms;
+    struct room_news *news; /* for the bridge; NULL: it need not know of rooms */
     struct sockets sockets;
     struct deferred deferred;
     struct acks *acks;                 /* broadcasts that local clients may acknowledge */

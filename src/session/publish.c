@@ -80,6 +80,7 @@ void publish_target(struct ring *ring, const struct record_view *view, bool brid
     case RECORD_ACK:
     case RECORD_REPLY:
     case RECORD_GONE:
+    case RECORD_ROOM_NEWS:
     case RECORD_KINDS: break;
     }
     if (header->targets != 0)

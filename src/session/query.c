@@ -11,6 +11,7 @@
 #include "session/clients.h"
 #include "session/handshake.h"
 #include "session/publish.h"
+#include "session/room_news.h"
 #include "shm/atomic.h"
 
 #define REPLY_BYTES 65536
@@ -171,6 +172,10 @@ void query_answer(struct hub *h, const struct record_view *view)
     uint32_t nsp = namespace_find(&h->region, view->nsp);
     uint32_t n = 0;
 
+    if (view->header->detail == FETCH_ROOM_NEWS) {
+        room_news_tell_all(h->news);
+        return;
+    }
     if (view->header->detail == FETCH_ROOMS) {
         if (nsp != NAMESPACE_NONE)
             add_all_rooms(&b, (uint16_t)nsp);

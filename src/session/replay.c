@@ -185,6 +185,7 @@ static void look(const struct replay_walk *w, struct replay *r, const struct rec
     case RECORD_REPLY:
     case RECORD_GONE:
     case RECORD_NAMESPACE:
+    case RECORD_ROOM_NEWS:
     case RECORD_KINDS: break;
     }
 }

@@ -8,16 +8,19 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "session/room_news.h"
 #include "shm/record.h"
 
 #define ROOMS_FIRST   64
 #define BUCKETS_FIRST 128
 #define MEMBERS_FIRST 2
 
-int rooms_init(struct rooms *rs, struct region *region, struct directory *directory)
+int rooms_init(struct rooms *rs, struct region *region, struct directory *directory,
+               struct room_news *news)
 {
     *rs = (struct rooms){ .region = region,
                           .directory = directory,
+                          .news = news,
                           .free = ROOM_NONE,
                           .n_buckets = BUCKETS_FIRST,
                           .rooms_max = ROOMS_FIRST };
@@ -131,6 +134,8 @@ uint32_t room_ref(struct rooms *rs, uint64_t hash, uint16_t nsp, struct slice na
     r->next = rs->buckets[bucket];
     rs->buckets[bucket] = index + 1;
     namespace_use(rs->region, nsp);
+    if (name.bytes != NULL)
+        room_news_note(rs->news, rs->region, nsp, name, true);
     directory_enter(rs->directory, record_bucket(hash));
     return index;
 }
@@ -145,6 +150,8 @@ void room_unref(struct rooms *rs, uint32_t index)
         return;
     assert(r->n_members == 0);
     directory_leave(rs->directory, record_bucket(r->hash));
+    if (r->name != NULL)
+        room_news_note(rs->news, rs->region, r->nsp, room_name(r), false);
     namespace_leave(rs->region, r->nsp);
     for (link = &rs->buckets[bucket_of(rs, r->hash)]; *link != index + 1;
          link = &rs->rooms[*link - 1].next)

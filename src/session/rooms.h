@@ -6,6 +6,8 @@
 #include "shm/directory.h"
 #include "shm/namespaces.h"
 
+struct room_news;
+
 #define ROOM_NONE UINT32_MAX
 
 /* The connection beside the socket: a sweep touches the connection's cache line and no other. */
@@ -29,6 +31,7 @@ struct room {
 struct rooms {
     struct region *region; /* a room uses its namespace */
     struct directory *directory;
+    struct room_news *news; /* who hears of rooms that come and go; NULL: nobody */
     struct room *rooms;
     uint32_t n_rooms; /* entries ever used */
     uint32_t rooms_max;
@@ -40,7 +43,8 @@ struct rooms {
 };
 
 /* 0 or -ENOMEM. */
-MUST_USE int rooms_init(struct rooms *rs, struct region *region, struct directory *directory);
+MUST_USE int rooms_init(struct rooms *rs, struct region *region, struct directory *directory,
+                        struct room_news *news);
 
 void rooms_destroy(struct rooms *rs); /* nobody is in any */
 

@@ -103,7 +103,7 @@ static struct shm_ip *find(struct table t, uint64_t start, uint64_t key)
     struct shm_ip *place = NULL;
 
     for (uint64_t i = 0; i <= t.mask; i++) {
-        struct shm_ip *e = &t.entries[(start + i) & t.mask];
+        struct shm_ip *e = t.entries + ((start + i) & t.mask);
 
         if (e->word != 0 && e->key == key)
             return e;

@@ -21,6 +21,7 @@ enum record_kind {
     RECORD_REPLY, /* answer to request `id`; part 0 its bytes; several may belong together, flag RECORD_LAST ends them */
     RECORD_GONE, /* the process in slot `detail`, generation `id`, is dead: who waits for it completes */
     RECORD_NAMESPACE, /* the host has one more: wakes the bridge */
+    RECORD_ROOM_NEWS, /* to the bridge: rooms that have come to this worker, or gone; part 0: session/room_news.h */
     RECORD_KINDS
 };
 
@@ -28,7 +29,8 @@ enum record_fetch {
     FETCH_SOCKET_IDS = 0, /* REPLY: JSON array fragments, without brackets: "id","id" */
     FETCH_ROOMS,          /* REPLY: JSON strings with commas; may repeat between processes */
     FETCH_SOCKETS,        /* REPLY: JSON objects {id,handshake,rooms,data} with commas between */
-    FETCH_COUNT           /* REPLY: decimal number of selected sockets */
+    FETCH_COUNT,          /* REPLY: decimal number of selected sockets */
+    FETCH_ROOM_NEWS       /* no REPLY: everything that RECORD_ROOM_NEWS tells, anew */
 };
 
 enum record_origin { ORIGIN_LOCAL = 0, ORIGIN_REDIS };

@@ -219,6 +219,21 @@ bool recoverable_rooms(const struct region *region, uint32_t index,
     return true;
 }
 
+bool recoverable_peek(const struct region *region, uint32_t index,
+                      uint8_t out[RECOVERY_ROOMS_BYTES_MAX], struct slice *rooms)
+{
+    const struct shm_recovery *e = &region->recovery[index];
+    uint64_t word = shm_load_acquire_u64(&e->state); /* acquire: before the copy */
+    uint32_t n_bytes;
+
+    if (recovery_state(word) != RECOVERY_DETACHED ||
+        !recoverable_rooms(region, index, out, &n_bytes))
+        return false;
+    *rooms = slice_of(out, n_bytes);
+    shm_fence_load(); /* the copy before the second look */
+    return shm_load_u64(&e->state) == word;
+}
+
 /* --- lists of rooms --- */
 
 bool recoverable_next_room(struct slice rooms, uint32_t *at, struct slice *name, uint64_t *since)

@@ -79,6 +79,10 @@ MUST_USE enum recovery_claim recoverable_claim(struct region *region, const uint
 MUST_USE bool recoverable_rooms(const struct region *region, uint32_t index,
                                 uint8_t out[RECOVERY_ROOMS_BYTES_MAX], uint32_t *n_bytes);
 
+/* For who holds nothing: copies the rooms of a DETACHED entry. False: it is none, or somebody has changed it meanwhile. */
+MUST_USE bool recoverable_peek(const struct region *region, uint32_t index,
+                               uint8_t out[RECOVERY_ROOMS_BYTES_MAX], struct slice *rooms);
+
 /* Walks over stored rooms: `at` begins at 0. */
 MUST_USE bool recoverable_next_room(struct slice rooms, uint32_t *at, struct slice *name,
                                     uint64_t *since);

@@ -20,6 +20,7 @@
 #include "session/polling.h"
 #include "session/publish.h"
 #include "session/recovery.h"
+#include "session/room_news.h"
 #include "shm/atomic.h"
 #include "worker/files.h"
 #include "worker/page.h"
@@ -120,6 +121,8 @@ static bool open_tables(struct hub *h)
     h->ends = ends_new();
     if (h->config->recovery_ms > 0 && !recovery_open(h))
         return false;
+    if (!room_news_new(h, &h->news))
+        return false;
     h->condemned = calloc((size_t)h->conns.max * 2, sizeof *h->condemned);
     h->retry = calloc(h->conns.max, sizeof *h->retry);
     h->retrying = calloc(h->conns.max, sizeof *h->retrying);
@@ -133,7 +136,7 @@ static bool open_tables(struct hub *h)
         h->ends == NULL || h->retry == NULL || h->retrying == NULL || h->polls == NULL)
         return false;
     h->batch = batch_new(&h->conns, h->outqs, &limits, &events);
-    return h->batch != NULL && rooms_init(&h->rooms, &h->region, h->directory) == 0 &&
+    return h->batch != NULL && rooms_init(&h->rooms, &h->region, h->directory, h->news) == 0 &&
            deferred_init(&h->deferred, WORKER_DEFERRED_MAX) == 0;
 }
 
@@ -229,6 +232,7 @@ void worker_close(struct worker *w)
     replies_free(h->replies);
     inputs_free(h->inputs);
     ends_free(h->ends);
+    room_news_free(h->news);
     recovery_close(h);
     sessions_free(h->identities);
     directory_free(h->directory);

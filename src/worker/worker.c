@@ -20,6 +20,7 @@
 #include "session/polling.h"
 #include "session/publish.h"
 #include "session/recovery.h"
+#include "session/room_news.h"
 #include "shm/atomic.h"
 
 #define SECOND_MS       1000
@@ -576,7 +577,8 @@ static void publish_counts(struct worker *w)
 static uint32_t rest_ms(struct worker *w, bool caught_up, bool sent)
 {
     struct hub *h = &w->hub;
-    bool waits_for_room = h->n_retry > 0 || !replies_flush(h) || dispatch_waits(&w->host);
+    bool waits_for_room =
+        h->n_retry > 0 || !replies_flush(h) || !room_news_flush(h) || dispatch_waits(&w->host);
     uint32_t wait = wheel_next_ms(&h->conns.wheel, h->now_ms);
     uint32_t apps = dispatch_rest_ms(&w->host);
     uint64_t second = w->second_at_ms > h->now_ms ? w->second_at_ms - h->now_ms : 0;

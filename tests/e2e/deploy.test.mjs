@@ -174,11 +174,9 @@ test('the image has each library that the program needs, and no other', { skip: 
   const installed = /apt-get install -y --no-install-recommends (.*?)&&/.exec(stages.at(-1))[1].trim().split(/\s+/);
   const { stdout } = await run('ldd', [pealBinary]);
   const libraries = [...stdout.matchAll(/=> (\/\S+)/g)].map(([, path]) => path);
-  const owners = await Promise.all(libraries.map(async (path) => {
-    // dpkg knows some by their names of before /usr was merged, others by those of after.
-    const found = await run('dpkg', ['-S', `*/x86_64-linux-gnu/${basename(path)}`]);
-    return /^([^:,]+)/.exec(found.stdout)[1];
-  }));
+  // By pattern: dpkg knows some by their names of before /usr was merged, others by those of after.
+  const found = await run('dpkg', ['-S', ...libraries.map((path) => `*/x86_64-linux-gnu/${basename(path)}`)]);
+  const owners = [...found.stdout.matchAll(/^([^:,]+)/gm)].map(([, name]) => name);
   const wanted = [...new Set(owners)].filter((name) => !['libc6', 'libgcc-s1', 'libstdc++6'].includes(name)).sort();
   assert.deepEqual(installed, wanted);
   assert.match(stages.at(-1), /^USER (?!0|root)/m);

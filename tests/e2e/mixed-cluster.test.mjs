@@ -178,6 +178,45 @@ test('a query returns what came in time, and names who was silent', async (t) =>
   assert.deepEqual(await ask(clients[0], 'fetch', { rooms: ['still'], local: true }, 1), ['PEAL_OK', 0, [ids[0]]]);
 });
 
+test('odd answers of a peer are taken for what is right in them, and never more', async (t) => {
+  const redis = await startRedis(t);
+  const peal = await startPeal(t, { config: CONFIG, options: { redis: redis.url, redis_request_timeout: '400ms' } });
+  const [pub, sub] = await Promise.all([redisClient(t, redis), redisClient(t, redis)]);
+  let answers = [];
+  await sub.subscribe('socket.io-request#/#', async (message) => {
+    const request = JSON.parse(message);
+    for (const answer of answers) await pub.publish('socket.io-response#/#', typeof answer === 'string' ? answer : JSON.stringify({ requestId: request.requestId, ...answer }));
+  });
+  await subscribed(pub, '/', 2);
+  const client = await ioClient(t, peal.url);
+  const { id } = client;
+  client.on('q', (reply) => reply('here'));
+  const fetch = async (what, ...list) => {
+    answers = list;
+    return ask(client, 'fetch', {}, what);
+  };
+  const odd = [1, null, 'ok', { id: 'of an object' }, { id: 5 }, {}, [], true];
+  assert.deepEqual(sorted((await fetch(1, { sockets: odd }))[2]), sorted([id, 'ok', 'of an object']));
+  assert.deepEqual((await fetch(0, { sockets: odd }))[2].filter((socket) => socket.id !== id), [{ id: 'of an object' }, { id: 5 }, {}]);
+  assert.deepEqual(await fetch(2, { sockets: odd }), ['PEAL_OK', 0, [1 + odd.length]]);
+  assert.deepEqual(sorted((await fetch(3, { rooms: ['r', 'r', id, 7] }))[2]), sorted([id, 'r']));
+  // without a list; twice; after nothing but rubbish
+  assert.deepEqual(await fetch(1, {}), ['PEAL_OK', 0, [id]]);
+  assert.deepEqual(await fetch(1, { sockets: [] }, { sockets: ['late'] }), ['PEAL_OK', 0, [id]]);
+  assert.deepEqual(await fetch(1, '{', '[]', 'null', '\u0080', JSON.stringify({ requestId: '!!!!!!', sockets: ['x'] }), JSON.stringify({ requestId: 'x'.repeat(70000) })), ['PEAL_TIMEOUT', 0, [id]]);
+  assert.deepEqual(await ask(client, 'servers'), [1, 1]); // one that has no channel for answers has no name
+  assert.deepEqual(await fetch(1, { type: 6, data: 1 }), ['PEAL_OK', 0, [id]]);
+  // of a server-side emit
+  answers = [{ type: 8, clientCount: 1 }, { sockets: [] }, { type: 6, data: { a: 1 } }, { type: 6, data: 2 }];
+  assert.deepEqual(await ask(client, 'cluster', 2000, 0, 'x'), ['PEAL_OK', 1, 1, [{ a: 1 }]]);
+  answers = [{ type: 6 }];
+  assert.deepEqual(await ask(client, 'cluster', 2000, 0, 'x'), ['PEAL_OK', 1, 1, []]);
+  // requests that say our own uid are ours: nothing is done twice
+  await pub.publish('socket.io-request#/#', JSON.stringify({ uid: peal.events('cluster_uid')[0].uid, type: 4, opts: { rooms: [], except: [] }, close: true }));
+  assert.deepEqual((await fetch(1, { sockets: [] }))[2], [id]);
+  assert.ok(client.connected);
+});
+
 test('POST /api/disconnect reaches every server', async (t) => {
   const { peals, nodes } = await startMixed(t);
   const clients = await Promise.all([...peals, ...nodes].map((server) => ioClient(t, server.url)));

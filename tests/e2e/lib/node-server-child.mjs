@@ -1,29 +1,33 @@
 // node-server-child.mjs: the other end of node-server.mjs. Ends with its parent.
 import { createServer } from 'node:http';
 import { Server } from 'socket.io';
-import { createAdapter } from '@socket.io/redis-adapter';
+import { createAdapter, createShardedAdapter } from '@socket.io/redis-adapter';
 import { Emitter } from '@socket.io/redis-emitter';
 import Redis from 'ioredis';
-import { createClient } from 'redis';
+import { createClient, createCluster } from 'redis';
 import { createClient as createClient5 } from 'redis5';
 
 const context = { io: null, emitter: null, pub: null, sub: null, state: {} };
 
 // Two connected clients of one of the three packages that the adapter takes.
-async function connect(library, url) {
-  const pub = library === 'ioredis' ? new Redis(url, { lazyConnect: true }) : (library === 'redis5' ? createClient5 : createClient)({ url });
+async function connect(library, url, rootNodes) {
+  const pub = rootNodes ? createCluster({ rootNodes, useReplicas: false }) : library === 'ioredis' ? new Redis(url, { lazyConnect: true }) : (library === 'redis5' ? createClient5 : createClient)({ url });
   const sub = pub.duplicate();
   for (const client of [pub, sub]) client.on('error', (error) => console.error('redis:', error.message));
   await Promise.all([pub.connect(), sub.connect()]);
   return { pub, sub };
 }
 
-async function start({ redisUrl, library, options, adapter, port = 0 }) {
+async function start({ redisUrl, rootNodes, library, options, adapter, port = 0 }) {
   // What is not for Socket.IO would wait for ever.
   const server = createServer((req, res) => res.writeHead(404).end('not found'));
   context.io = new Server(server, options);
-  if (redisUrl) {
-    Object.assign(context, await connect(library, redisUrl));
+  if (redisUrl) Object.assign(context, await connect(library, redisUrl, rootNodes));
+  if (adapter.sharded) {
+    const { sharded, ...rest } = adapter;
+    context.io.adapter(createShardedAdapter(context.pub, context.sub, rest));
+    context.io.of('/');
+  } else if (redisUrl) {
     context.io.adapter(createAdapter(context.pub, context.sub, adapter));
     context.emitter = new Emitter(context.pub, adapter.key === undefined ? {} : { key: adapter.key });
     // The adapter subscribes without telling when it has: Redis knows the channel that is this server's alone, the last one.

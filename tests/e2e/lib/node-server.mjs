@@ -6,8 +6,8 @@ import { within } from './wait.mjs';
 
 const CHILD = fileURLToPath(new URL('./node-server-child.mjs', import.meta.url));
 
-// Starts one on a free port, or on `port`. library: 'redis' (4), 'redis5' or 'ioredis'; options: of `new Server()`; adapter: of createAdapter();
-// setup: a function run first in the child.
+// Starts one on a free port, or on `port`. redis: { url }, of a cluster { rootNodes }. library: 'redis' (4), 'redis5' or 'ioredis'; options: of `new Server()`;
+// adapter: of createAdapter(), with `sharded: true` of createShardedAdapter(); setup: a function run first in the child.
 // Gives { url, port, pid, run(fn, ...args), stop(signal) }. run sends the function's text to the child and calls it there with
 // ({ io, emitter, pub, state }, ...args); state is an object of the child for the test's own use, results and arguments are
 // structured clones (Buffers too). It cannot see variables of the test: pass them.
@@ -44,7 +44,7 @@ export async function startNodeServer(t, { redis, library = 'redis', options = {
   keepLog(t, `node server ${child.pid}`, () => log);
   defer(t, () => stop());
   const run = (fn, ...args) => call({ kind: 'run', source: fn.toString(), args });
-  const started = await call({ kind: 'start', redisUrl: redis?.url, library, options, adapter, port }, 30000);
+  const started = await call({ kind: 'start', redisUrl: redis?.url, rootNodes: redis?.rootNodes, library, options, adapter, port }, 30000);
   if (setup) await run(setup);
   return { port: started.port, url: `http://127.0.0.1:${started.port}`, pid: child.pid, run, stop, exited, log: () => log };
 }

@@ -20,7 +20,7 @@ static int setup(void **state)
     shm_fixture_init(&fixture, 2, 1u << 20);
     directory = directory_new(&fixture.views[1]);
     assert_non_null(directory);
-    assert_int_equal(rooms_init(&rooms, &fixture.views[1], directory), 0);
+    assert_int_equal(rooms_init(&rooms, &fixture.views[1], directory, NULL), 0);
     for (uint32_t nsp = 0; nsp < 4; nsp++)
         shm_fixture_name(&fixture, nsp);
     return 0;

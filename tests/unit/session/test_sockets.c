@@ -26,7 +26,7 @@ static int setup(void **state)
     shm_fixture_init(&fixture, 1, 1u << 20);
     directory = directory_new(&fixture.views[0]);
     assert_non_null(directory);
-    assert_int_equal(rooms_init(&rooms, &fixture.views[0], directory), 0);
+    assert_int_equal(rooms_init(&rooms, &fixture.views[0], directory, NULL), 0);
     for (uint32_t nsp = 0; nsp < NSPS; nsp++)
         shm_fixture_name(&fixture, nsp);
     assert_int_equal(sockets_init(&sockets, 4, SOCKS), 0);
