@@ -15,7 +15,7 @@
 #   make format       clang-format in place
 #   make fuzz         libFuzzer, FUZZ_SECONDS (30) for each target; a crash goes to its corpus
 #   make house        the cheap part of lint
-#   make deps-build (deps-client, deps-test, deps-lint, deps-fuzz)    install what these targets need and the machine lacks
+#   make deps-build (deps-client, deps-test, deps-bench, deps-lint, deps-fuzz)    install what these targets need and the machine lacks
 #   make clean        remove build/
 #
 # Variables: BUILD (build folder), SAN (sanitizers; own folder below BUILD), CC, CFLAGS, LDFLAGS, DESTDIR, PREFIX,
@@ -216,7 +216,7 @@ bench-programs: $(PEAL) $(BENCH)
 fuzz-programs: $(FUZZ)
 
 export BUILD DEPS
-DEPS_TARGETS := deps-build deps-client deps-unit deps-model deps-e2e deps-test deps-lint deps-fuzz
+DEPS_TARGETS := deps-build deps-client deps-unit deps-model deps-e2e deps-test deps-bench deps-lint deps-fuzz
 .PHONY: $(DEPS_TARGETS)
 $(DEPS_TARGETS): deps-%:
 	.ci/deps $*
@@ -236,6 +236,10 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include/peal
 	install -m 755 $(OUT)/peal $(DESTDIR)$(PREFIX)/bin/peal
 	install -m 644 $(wildcard include/peal/*.h) $(DESTDIR)$(PREFIX)/include/peal/
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/share/peal
+	sed 's|/usr/local/bin/peal|$(PREFIX)/bin/peal|' deploy/systemd/peal.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/peal.service
+	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/peal.service
+	install -m 644 deploy/peal.ini $(DESTDIR)$(PREFIX)/share/peal/
 
 # tests/run builds each variant itself, and adds all of them up in its last line.
 SUITE_NAMES := unit corpus house model sim fault e2e
@@ -255,11 +259,11 @@ $(filter-out house,$(SUITE_NAMES)):
 	$(call tests_run,$@)
 
 # The bars; each program says what it measured on which machine, and fails when it missed its bar. All are run.
-bench: bench-programs
+bench: deps-bench bench-programs
 	uname -srm; grep -m1 '^model name' /proc/cpuinfo; nproc; ulimit -n
 	failed=0; while read -r run; do \
 		echo "== $$run"; $(OUT)/bench/$$run </dev/null || failed=1; \
-	done <<< $$'fanout --members=1000 --bar=1.5\nfanout --members=5000 --bar=1.3\nidle --bar=1024\npolling --cpu-bar=1.1 --p99-bar=1.25'; exit $$failed
+	done <<< $$'fanout --members=1000 --bar=1.5\nfanout --members=5000 --bar=1.3\nidle --bar=1024\npolling --cpu-bar=1.1 --p99-bar=1.25\nbridge --p50-bar=150 --p99-bar=5 --out-bar=100000 --in-bar=100000'; exit $$failed
 
 lint: deps-build deps-unit deps-lint
 	$(MAKE) --no-print-directory $(OUT)/gen/version.c

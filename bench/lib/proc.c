@@ -159,6 +159,33 @@ uint32_t proc_tree_count(pid_t root)
     return t.count;
 }
 
+static bool command_holds(pid_t pid, const char *word)
+{
+    char path[64];
+    char line[1024];
+    size_t n;
+    FILE *f;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/cmdline", pid);
+    f = fopen(path, "re");
+    if (!f)
+        return false;
+    n = fread(line, 1, sizeof line, f);
+    (void)fclose(f);
+    return memmem(line, n, word, strlen(word)) != NULL;
+}
+
+pid_t proc_tree_find(pid_t root, const char *word)
+{
+    struct tree t;
+
+    tree_read(root, &t);
+    for (uint32_t i = 1; i < t.count; i++)
+        if (command_holds(t.members[i].pid, word))
+            return t.members[i].pid;
+    return 0;
+}
+
 static int loopback_socket(uint16_t port, struct sockaddr_in *a)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

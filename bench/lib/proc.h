@@ -21,6 +21,9 @@ uint64_t proc_tree_pss_bytes(pid_t root);
 /* How many processes `root` and its descendants are. */
 uint32_t proc_tree_count(pid_t root);
 
+/* The first descendant of `root` whose command line holds `word`, or 0. */
+pid_t proc_tree_find(pid_t root, const char *word);
+
 /* A TCP port of 127.0.0.1 that was free a moment ago. */
 uint16_t proc_free_port(void);
 

@@ -311,7 +311,7 @@ enum peal_result peal_fetch(struct peal_host *host, struct peal_text nsp,
                             peal_answers_fn answers, void *context);
 
 /* Node: socketsJoin, socketsLeave, disconnectSockets. On this host in the order of the ring, on the other servers in the order of the wire: a broadcast of this
- * worker that follows finds them done everywhere. What other servers miss while Redis is away is not repeated. */
+ * worker that follows finds them done everywhere. While Redis is away they wait as broadcasts do (redis_buffer_age). */
 enum peal_result peal_sockets_join(struct peal_host *host, struct peal_text nsp,
                                    const struct peal_selector *to, const struct peal_text *rooms,
                                    uint32_t n_rooms);

@@ -58,6 +58,17 @@
 #define CLOSE_DRAIN_BYTES 65536
 #define FD_RESERVE        64 /* descriptors of a process kept from clients */
 
+/* --- the bridge: each of its connections to Redis --- */
+#define LINK_REPLY_MAX    (64u << 20) /* bytes of one reply; beyond it the connection is made anew */
+#define LINK_ELEMENTS_MAX (256u << 10) /* of one reply, nested ones included; beyond it as well */
+#define LINK_COMMANDS_MAX \
+    (16u << 20)            /* memory of commands that wait to be written; then no more are taken */
+#define LINK_FLIGHT_MAX 64 /* writes that wait for answers ... */
+#define LINK_FLIGHT_BYTES \
+    (1u << 20) /* ... and bytes of messages in them, beyond which no more are written */
+#define LINK_BACKOFF_MAX_MS  1000  /* between two attempts: Redis is back within seconds, or not */
+#define LINK_BACKOFF_SLOW_MS 30000 /* where a person has to do something first: a wrong password */
+
 /* --- time --- */
 #define STALL_TIMEOUT_MS 2000
 #define TAKEOVER_MS      2000 /* for a client's old connection to end when it is back on a new one */

@@ -71,7 +71,7 @@ struct shm_slot {
     /* survives its process: written by the process in the slot */
     SHM_LINE uint64_t next_ack; /* counter of broadcast ack ids: id = counter * 64 + slot */
     uint64_t
-        redis_up; /* bridge: 1 when both connections are up and the subscriptions are confirmed */
+        redis_up; /* bridge: 1 when both connections are up and a probe has come through both */
     uint64_t redis_lag_us; /* bridge: last self-probe's round trip */
 };
 
@@ -80,6 +80,8 @@ struct shm_ring {
     SHM_LINE uint64_t tail;      /* units reserved so far; compare-and-swap */
     SHM_LINE uint64_t consumers; /* mask of slots whose cursors gate; written by the master */
     uint64_t bells_all;          /* how often the master rang everybody */
+    SHM_LINE uint64_t
+        joins; /* where the last RECORD_JOIN ends, of all that were reserved; compare-and-swap */
 };
 
 /* --- namespaces: names that live on this host, so that counts and the bridge agree on an index --- */
@@ -209,14 +211,15 @@ struct shm_header {
     uint64_t config_bytes;
     uint64_t counters_offset;   /* src/shm/counters.h */
     uint64_t namespaces_offset; /* struct shm_namespaces */
-    uint64_t directory_offset;  /* uint64_t [DIRECTORY_BUCKETS] */
-    uint64_t sessions_offset;   /* struct shm_session [n_workers * sessions_per_slot] */
-    uint64_t recovery_offset;   /* struct shm_recovery [as many as sessions]; 0: recovery is off */
-    uint64_t blocks_offset;     /* struct shm_recovery_block [as many] */
-    uint64_t ips_offset;        /* struct shm_ip [n_workers * ips_per_slot]; 0: nobody asks */
-    uint64_t ips_per_slot;      /* a power of two */
-    uint64_t commits_offset;    /* uint64_t [ring.units] */
-    uint64_t payload_offset;    /* ring.units * 64 bytes, mapped twice, back to back */
+    uint64_t
+        directory_offset; /* uint64_t [DIRECTORY_BUCKETS]; where recovery is on as many behind them (src/shm/directory.h) */
+    uint64_t sessions_offset; /* struct shm_session [n_workers * sessions_per_slot] */
+    uint64_t recovery_offset; /* struct shm_recovery [as many as sessions]; 0: recovery is off */
+    uint64_t blocks_offset;   /* struct shm_recovery_block [as many] */
+    uint64_t ips_offset;      /* struct shm_ip [n_workers * ips_per_slot]; 0: nobody asks */
+    uint64_t ips_per_slot;    /* a power of two */
+    uint64_t commits_offset;  /* uint64_t [ring.units] */
+    uint64_t payload_offset;  /* ring.units * 64 bytes, mapped twice, back to back */
 
     SHM_LINE uint32_t draining; /* enum shm_drain; written by the master */
     uint32_t listeners_closed;  /* 1: nothing is accepted any more */

@@ -424,16 +424,16 @@ static void write_redis(struct scrape *s)
     static const char dropped[] = "peal_redis_dropped_total";
     static const char truncated[] = "peal_redis_answers_truncated_total";
     static const char *const reasons[] = { "undecodable", "too_big", "disconnected", "buffer",
-                                           "lapped" };
+                                           "lapped",      "expired", "refused" };
     const struct shm_slot *bridge = slot_at(s, PEAL_SLOT_BRIDGE);
 
     _Static_assert(sizeof reasons / sizeof reasons[0] ==
-                       COUNT_REDIS_DROPPED_LAPPED - COUNT_REDIS_DROPPED_UNDECODABLE + 1,
+                       COUNT_REDIS_DROPPED_REFUSED - COUNT_REDIS_DROPPED_UNDECODABLE + 1,
                    "a name for each");
     if (!s->region->config->redis.enabled)
         return;
     single(s, "peal_redis_up", "gauge",
-           "1 while both connections to Redis are up and the subscriptions are confirmed.",
+           "1 while both connections to Redis are up and a probe has come through both.",
            shm_load_acquire_u64(&bridge->redis_up) != 0);
     seconds(s, "peal_redis_lag_seconds", "Time that the last probe took through Redis and back.",
             shm_load_u64(&bridge->redis_lag_us));
@@ -444,10 +444,13 @@ static void write_redis(struct scrape *s)
     family(s, truncated, "counter", "Answers to cluster queries cut at redis_answer_max_bytes.");
     labelled(s, truncated, "type", "sockets", s->sum.counters[COUNT_REDIS_TRUNCATED_SOCKETS]);
     labelled(s, truncated, "type", "rooms", s->sum.counters[COUNT_REDIS_TRUNCATED_ROOMS]);
-    single(s, "peal_redis_published_total", "counter", "Messages published to Redis.",
+    single(s, "peal_redis_published_total", "counter", "Messages that Redis has taken.",
            s->sum.counters[COUNT_REDIS_PUBLISHED]);
     single(s, "peal_redis_received_total", "counter", "Messages received from Redis.",
            s->sum.counters[COUNT_REDIS_RECEIVED]);
+    single(s, "peal_redis_unwanted_total", "counter",
+           "Messages received from Redis for rooms without members here, dropped undecoded.",
+           s->sum.counters[COUNT_REDIS_UNWANTED]);
 }
 
 static void write_process(struct scrape *s)

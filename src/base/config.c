@@ -6,6 +6,7 @@
 #include "base/config.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -174,6 +175,34 @@ static void check_client_files(const struct config_loader *l)
     }
 }
 
+/* Whoever reads them is not there yet; here it is only seen to that it can. */
+static void check_redis_files(const struct config_loader *l)
+{
+    const struct config *c = l->c;
+    const struct {
+        const char *key, *path;
+    } files[] = { { "redis_ca_file", c->redis_ca_file },
+                  { "redis_cert_file", c->redis_cert_file },
+                  { "redis_cert_key_file", c->redis_cert_key_file } };
+    char a[CONFIG_WHY_MAX];
+
+    for (uint32_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        if (files[i].path[0] == '\0')
+            continue;
+        if (!c->redis.tls)
+            config_problem(l->problems, "%s: only with redis = rediss://…",
+                           place(l, CONFIG_INSTANCE_SERVER, files[i].key, a));
+        else if (access(files[i].path, R_OK) < 0)
+            config_problem(l->problems, "%s: cannot be read: %s",
+                           place(l, CONFIG_INSTANCE_SERVER, files[i].key, a), strerror(errno));
+    }
+    if ((c->redis_cert_file[0] == '\0') != (c->redis_cert_key_file[0] == '\0'))
+        config_problem(
+            l->problems, "%s: a certificate needs its key, and a key its certificate",
+            place(l, CONFIG_INSTANCE_SERVER,
+                  c->redis_cert_file[0] == '\0' ? "redis_cert_key_file" : "redis_cert_file", a));
+}
+
 void config_check(const struct config_loader *l)
 {
     const struct config *c = l->c;
@@ -182,6 +211,7 @@ void config_check(const struct config_loader *l)
     check_sizes(l);
     check_cors(l);
     check_client_files(l);
+    check_redis_files(l);
     for (uint32_t i = 0; i < c->n_listen; i++) {
         if (c->listen[i].is_unix == c->admin_listen.is_unix &&
             strcmp(c->listen[i].host, c->admin_listen.host) == 0 &&

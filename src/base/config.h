@@ -111,6 +111,11 @@ struct config {
     struct config_redis redis;
     char redis_password_file
         [CONFIG_TEXT_MAX]; /* config_load has put its first line into redis.password */
+    char redis_ca_file[CONFIG_TEXT_MAX];
+    char redis_cert_file[CONFIG_TEXT_MAX];
+    char redis_cert_key_file[CONFIG_TEXT_MAX];
+    uint64_t redis_buffer_bytes;
+    uint32_t redis_buffer_age_ms;
     char redis_key[CONFIG_TEXT_MAX];
     bool redis_sharded;
     uint32_t redis_request_timeout_ms;

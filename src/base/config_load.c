@@ -366,8 +366,6 @@ static void load_redis_url(struct config_loader *l, char *const environment[])
             continue;
         if (!config_value_parse(key, l->c, url, why))
             config_problem(l->problems, "REDIS_URL: redis = (hidden): %s", why);
-        else if (config_value_missing(key, l->c, url))
-            config_problem(l->problems, "REDIS_URL: redis: not in this build (rediss:)");
         return;
     }
 }

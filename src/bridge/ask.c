@@ -223,7 +223,7 @@ void ask_end(struct bridge *b, struct bridge_ask *a, uint8_t flags)
 
 static bool is_reachable(const struct bridge *b)
 {
-    return b->in.state == LINK_UP && b->out.state == LINK_UP &&
+    return b->in.state == LINK_UP && b->out.state == LINK_UP && !b->out.held &&
            b->n_confirmed >= b->n_subscriptions;
 }
 
@@ -231,7 +231,7 @@ bool ask_must_wait(const struct bridge *b)
 {
     if (b->n_pending > 0)
         return true; /* its end may have to be told */
-    return b->in.state == LINK_UP && b->out.state == LINK_UP &&
+    return b->in.state == LINK_UP && b->out.state == LINK_UP && !b->out.held &&
            b->n_confirmed < b->n_subscriptions &&
            b->now_ms - b->subscribed_at_ms < SUBSCRIBE_WAIT_MS;
 }

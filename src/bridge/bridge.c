@@ -3,7 +3,8 @@
  * It stands between no two local clients: local delivery goes through the ring and does not wait for it. It never gates the ring, either: it reads copies
  * and validates them, and skips, counted, what was overwritten before it came to it. Its cursor is moved before a message is published, so a
  * successor repeats nothing: at most once towards Redis.
- * One connection subscribes, one publishes, whatever the number of workers and namespaces; joins and leaves cause no traffic. */
+ * One connection subscribes, one publishes, whatever the number of workers and namespaces; joins and leaves cause no traffic. While Redis is away what is to be
+ * published waits in the link, within bounds; nothing of ours is published before our subscriptions stand. */
 #include "bridge/bridge.h"
 
 #include <assert.h>
@@ -19,13 +20,14 @@
 
 #include "base/log.h"
 #include "bridge/state.h"
+#include "bridge/tls.h"
 #include "session/publish.h"
 #include "shm/atomic.h"
 
 #define PADDED(n_bytes)    (((n_bytes) + 7u) & ~7u) /* records that wait lie aligned */
 #define RECORDS_PER_TURN   256
 #define FULL_RETRY_MS      2
-#define LIFE_LOST_FLUSH_MS 1000
+#define STOP_FLUSH_MS      1000
 #define CHANNELS_MAX       256 /* of a list that Redis was asked for */
 #define SUBSCRIPTIONS_EACH 4   /* of a namespace: one pattern, three channels */
 
@@ -64,14 +66,7 @@ bool bridge_publish(struct bridge *b, struct slice channel, struct slice payload
 {
     struct slice words[3] = { slice_text("PUBLISH"), channel, payload };
 
-    if (link_command(&b->out, 3, words)) {
-        count_add(b->row, COUNT_REDIS_PUBLISHED, 1);
-        return true;
-    }
-    count_add(
-        b->row,
-        b->out.state == LINK_UP ? COUNT_REDIS_DROPPED_BUFFER : COUNT_REDIS_DROPPED_DISCONNECTED, 1);
-    return false;
+    return link_message(&b->out, b->now_ms, 3, words); /* it counts what it drops */
 }
 
 bool bridge_respond(struct bridge *b, struct slice nsp, struct slice asker, struct slice payload)
@@ -163,7 +158,10 @@ static void follow_namespaces(struct bridge *b)
         }
         if (n->subscribed)
             (void)say(b, n, "PUNSUBSCRIBE", "UNSUBSCRIBE"); /* false: the connection ends */
+        b->at_index[n->index] = 0;
         *n = b->namespaces[--b->n_namespaces];
+        if (i < b->n_namespaces)
+            b->at_index[n->index] = (uint16_t)(i + 1);
     }
     for (uint32_t i = 0; i < NAMESPACES_MAX; i++) {
         struct bridge_namespace *n;
@@ -174,7 +172,7 @@ static void follow_namespaces(struct bridge *b)
         *n = (struct bridge_namespace){ .index = i };
         if (!namespace_copy(&b->region, i, &n->name))
             continue;
-        b->n_namespaces++;
+        b->at_index[i] = (uint16_t)++b->n_namespaces;
         subscribe(b, n);
     }
 }
@@ -183,11 +181,11 @@ static void on_subscriber_up(struct bridge *b)
 {
     b->n_confirmed = 0;
     b->n_subscriptions = 0;
-    b->ready = false;
     for (uint32_t i = 0; i < b->n_namespaces; i++) {
         b->namespaces[i].subscribed = false;
         subscribe(b, &b->namespaces[i]);
     }
+    probe_subscribe(b);
 }
 
 /* --- from Redis --- */
@@ -198,60 +196,60 @@ static struct slice reply_text(const struct redisReply *reply)
                                              : (struct slice){ NULL, 0 };
 }
 
-/* Which namespace a channel is of. Names may hold '#': the longest that fits is the right one for requests; for broadcasts the packet's own nsp decides. */
+/* What stands between the key with `before` and `after`; absent: another form. */
+static struct slice between(const struct bridge *b, struct slice text, const char *before,
+                            const char *after)
+{
+    struct slice key = slice_text(b->config->redis_key);
+    uint32_t n_before = key.n_bytes + (uint32_t)strlen(before);
+    uint32_t n_after = (uint32_t)strlen(after);
+
+    if (text.n_bytes < n_before + n_after || memcmp(text.bytes, key.bytes, key.n_bytes) != 0 ||
+        memcmp(text.bytes + key.n_bytes, before, strlen(before)) != 0 ||
+        memcmp(text.bytes + text.n_bytes - n_after, after, n_after) != 0)
+        return (struct slice){ NULL, 0 };
+    return slice_of(text.bytes + n_before, text.n_bytes - n_before - n_after);
+}
+
+/* NULL: we have not subscribed to it, or no more. */
+static const struct bridge_namespace *find_namespace(const struct bridge *b, struct slice name)
+{
+    uint32_t index = name.bytes == NULL ? NAMESPACE_NONE : namespace_find(&b->region, name);
+    const struct bridge_namespace *n;
+
+    if (index == NAMESPACE_NONE || b->at_index[index] == 0)
+        return NULL;
+    n = &b->namespaces[b->at_index[index] - 1];
+    return slice_equal(bridge_nsp(n), name) ? n : NULL;
+}
+
+/* The pattern that a message came by says of which namespace it is: names may hold '#', so the channel does not. */
 static void on_broadcast(struct bridge *b, struct slice pattern, struct slice channel,
                          struct slice payload)
 {
-    char text[4 * (CONFIG_TEXT_MAX + NAME_BYTES_MAX)];
+    struct slice escaped = between(b, pattern, "#", "#*");
+    const struct bridge_namespace *n;
+    char name[NAME_BYTES_MAX];
+    uint32_t n_bytes = 0;
 
-    for (uint32_t i = 0; i < b->n_namespaces; i++) {
-        struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
-
-        bridge_put_pattern(&sink, slice_text(b->config->redis_key), "",
-                           bridge_nsp(&b->namespaces[i]), "#*");
-        if (slice_equal(pattern, msgpack_sink_slice(&sink, 0))) {
-            inbound_broadcast(b, &b->namespaces[i], channel, payload);
-            return;
-        }
+    for (uint32_t i = 0; i < escaped.n_bytes && n_bytes < sizeof name; i++) {
+        i += escaped.bytes[i] == '\\' && i + 1 < escaped.n_bytes; /* bridge_put_pattern */
+        name[n_bytes++] = escaped.bytes[i];
     }
+    n = n_bytes == 0 ? NULL : find_namespace(b, slice_of(name, n_bytes));
+    if (n != NULL)
+        inbound_broadcast(b, n, channel, payload);
 }
 
-enum channel_kind { CHANNEL_OTHER = 0, CHANNEL_REQUEST, CHANNEL_RESPONSE };
-
-/* What a channel of ours is for, and of which namespace. */
-static enum channel_kind channel_kind(const struct bridge *b, struct slice channel,
-                                      const struct bridge_namespace **n)
-{
-    char text[2 * CONFIG_TEXT_MAX + NAME_BYTES_MAX];
-    struct slice key = slice_text(b->config->redis_key);
-
-    for (uint32_t i = 0; i < b->n_namespaces; i++) {
-        struct msgpack_sink sink = msgpack_sink_of(text, sizeof text);
-
-        *n = &b->namespaces[i];
-        adapter_put_request_channel(&sink, key, bridge_nsp(*n));
-        if (slice_equal(channel, msgpack_sink_slice(&sink, 0)))
-            return CHANNEL_REQUEST;
-        for (uint32_t own = 0; own < 2; own++) {
-            sink = msgpack_sink_of(text, sizeof text);
-            adapter_put_response_channel(&sink, key, bridge_nsp(*n),
-                                         own == 0 ? (struct slice){ NULL, 0 } : bridge_uid(b));
-            if (slice_equal(channel, msgpack_sink_slice(&sink, 0)))
-                return CHANNEL_RESPONSE;
-        }
-    }
-    return CHANNEL_OTHER;
-}
-
+/* Of the channels for answers we have subscribed to our own only, whatever their namespace. */
 static void on_message(struct bridge *b, struct slice channel, struct slice payload)
 {
-    const struct bridge_namespace *n;
+    const struct bridge_namespace *n = find_namespace(b, between(b, channel, "-request#", "#"));
 
-    switch (channel_kind(b, channel, &n)) {
-    case CHANNEL_REQUEST: inbound_request(b, n, payload); break;
-    case CHANNEL_RESPONSE: ask_answered(b, payload); break;
-    case CHANNEL_OTHER: break;
-    }
+    if (n != NULL)
+        inbound_request(b, n, payload);
+    else if (between(b, channel, "-response#", "#").bytes != NULL)
+        ask_answered(b, payload);
 }
 
 static bool on_subscriber_reply(void *context, struct redisReply *reply)
@@ -259,23 +257,38 @@ static bool on_subscriber_reply(void *context, struct redisReply *reply)
     struct bridge *b = context;
     struct slice kind;
 
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2) {
-        if (reply->type == REDIS_REPLY_ERROR)
-            log_error("redis_error", "link=%s error=%s", b->in.name, reply->str);
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2)
         return true;
-    }
     kind = reply_text(reply->element[0]);
     if (slice_is(kind, "pmessage") && reply->elements == 4) {
         count_add(b->row, COUNT_REDIS_RECEIVED, 1);
         on_broadcast(b, reply_text(reply->element[1]), reply_text(reply->element[2]),
                      reply_text(reply->element[3]));
     } else if (slice_is(kind, "message") && reply->elements == 3) {
-        count_add(b->row, COUNT_REDIS_RECEIVED, 1);
-        on_message(b, reply_text(reply->element[1]), reply_text(reply->element[2]));
+        struct slice channel = reply_text(reply->element[1]);
+
+        if (probe_is_channel(b, channel)) {
+            probe_heard(b, reply_text(reply->element[2]));
+        } else {
+            count_add(b->row, COUNT_REDIS_RECEIVED, 1);
+            on_message(b, channel, reply_text(reply->element[2]));
+        }
+    } else if (slice_is(kind, "subscribe") && probe_is_channel(b, reply_text(reply->element[1]))) {
+        probe_confirmed(b);
     } else if (slice_is(kind, "psubscribe") || slice_is(kind, "subscribe")) {
         b->n_confirmed++;
+    } else if (slice_is(kind, "pong")) {
+        probe_pong(b);
     }
     return b->n_pending == 0; /* the ring is full: what follows stays in Redis' hands, in order */
+}
+
+static void on_count(struct bridge *b, struct slice channel, uint64_t n_servers)
+{
+    const struct bridge_namespace *n = find_namespace(b, between(b, channel, "-request#", "#"));
+
+    if (n != NULL)
+        ask_counted(b, n, n_servers);
 }
 
 static void on_channels(struct bridge *b, const struct redisReply *reply)
@@ -291,18 +304,37 @@ static void on_channels(struct bridge *b, const struct redisReply *reply)
 static bool on_publisher_reply(void *context, struct redisReply *reply)
 {
     struct bridge *b = context;
-    const struct bridge_namespace *n;
 
-    if (reply->type == REDIS_REPLY_ERROR)
-        log_error("redis_error", "link=%s error=%s", b->out.name, reply->str);
+    if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOPERM", 6) == 0)
+        probe_denied(b);
     if (reply->type != REDIS_REPLY_ARRAY)
-        return true;
+        return true; /* how many got it: the link has counted it, and nobody else wants to know */
     /* PUBSUB NUMSUB and PUBSUB CHANNELS are the only answers that are lists */
-    if (reply->elements != 2 || reply->element[1]->type != REDIS_REPLY_INTEGER)
+    if (reply->elements == 2 && reply->element[1]->type == REDIS_REPLY_INTEGER)
+        on_count(b, reply_text(reply->element[0]), (uint64_t)reply->element[1]->integer);
+    else
         on_channels(b, reply);
-    else if (channel_kind(b, reply_text(reply->element[0]), &n) == CHANNEL_REQUEST)
-        ask_counted(b, n, (uint64_t)reply->element[1]->integer);
-    return b->n_pending == 0;
+    return true;
+}
+
+static void count_link(struct bridge *b, struct link *l)
+{
+    static const enum counter drops[LINK_DROPS] = {
+        [LINK_DROP_FULL] = COUNT_REDIS_DROPPED_BUFFER,
+        [LINK_DROP_OLD] = COUNT_REDIS_DROPPED_EXPIRED,
+        [LINK_DROP_CUT] = COUNT_REDIS_DROPPED_DISCONNECTED,
+        [LINK_DROP_REFUSED] = COUNT_REDIS_DROPPED_REFUSED,
+        [LINK_DROP_TOO_BIG] = COUNT_REDIS_DROPPED_TOO_BIG,
+    };
+
+    for (uint32_t i = 0; i < LINK_DROPS; i++) {
+        if (l->dropped[i] > 0)
+            count_add(b->row, drops[i], l->dropped[i]);
+        l->dropped[i] = 0;
+    }
+    if (l->n_published > 0)
+        count_add(b->row, COUNT_REDIS_PUBLISHED, l->n_published);
+    l->n_published = 0;
 }
 
 /* --- the ring --- */
@@ -316,8 +348,9 @@ static void commit(struct bridge *b, const uint8_t *bytes, uint32_t n_bytes, uin
     memcpy(out, bytes, n_bytes);
     record_stamp(out, at);
     valid = record_view(&view, bytes, n_bytes);
-    ring_commit(&b->ring, at, n_bytes);
     assert(valid);
+    publish_note(&b->ring, &view, at);
+    ring_commit(&b->ring, at, n_bytes);
     publish_target(&b->ring, &view, true);
     count_add(b->row, COUNT_RING_RECORDS, 1);
 }
@@ -332,6 +365,17 @@ static uint8_t *pending_room(struct bridge *b, uint32_t n_bytes)
     if (bridge_room(&b->pending, (uint64_t)b->pending_at + b->n_pending + n_bytes) == NULL)
         return NULL;
     return (uint8_t *)b->pending.bytes + b->pending_at + b->n_pending;
+}
+
+/* FULL means that the ring is: a turn that has committed as much as it may is ended here, and another begun. */
+static enum ring_result reserve(struct bridge *b, uint32_t n_bytes, uint64_t *at)
+{
+    enum ring_result result = ring_reserve(&b->ring, n_bytes, at);
+
+    if (result != RING_FULL)
+        return result;
+    ring_bells(&b->ring);
+    return ring_reserve(&b->ring, n_bytes, at);
 }
 
 void bridge_append(struct bridge *b, struct record_spec *spec)
@@ -363,7 +407,7 @@ void bridge_retry(struct bridge *b)
         uint32_t n_bytes = ((const struct record_header *)(const void *)bytes)->n_bytes;
         uint64_t at;
 
-        switch (ring_reserve(&b->ring, n_bytes, &at)) {
+        switch (reserve(b, n_bytes, &at)) {
         case RING_OK: commit(b, bytes, n_bytes, at); break;
         case RING_FULL:
             if (b->slot->waits_since_ms == 0)
@@ -428,7 +472,7 @@ static void on_record(struct bridge *b, const struct record_view *view)
 /* Takes in what is there, up to a budget; whether something is left shows when it parks. */
 static void walk(struct bridge *b)
 {
-    b->held = false;
+    b->walk_held = false;
     for (uint32_t i = 0; i < RECORDS_PER_TURN; i++) {
         struct record_view view;
         uint32_t n_bytes = 0;
@@ -450,7 +494,7 @@ static void walk(struct bridge *b)
         }
         if (is_question((const struct record_header *)(const void *)b->record.bytes) &&
             ask_must_wait(b)) {
-            b->held = true; /* and what is behind it waits, too: one order */
+            b->walk_held = true; /* and what is behind it waits, too: one order */
             return;
         }
         b->at += (n_bytes + RING_UNIT_BYTES - 1) / RING_UNIT_BYTES;
@@ -493,6 +537,19 @@ static void make_uid(struct bridge *b)
         b->uid[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[raw[i] & 63];
 }
 
+/* Without it the links stay down: they say that, and it is said here why. */
+static void open_tls(struct bridge *b)
+{
+    const struct config *c = b->config;
+    char why[TLS_WHY_MAX];
+
+    if (!c->redis.tls)
+        return;
+    b->tls = tls_context_new(c->redis_ca_file, c->redis_cert_file, c->redis_cert_key_file, why);
+    if (b->tls == NULL)
+        log_error("redis_tls_unusable", "reason=%s", why);
+}
+
 static bool open_bridge(struct bridge *b, const struct child *child)
 {
     b->child = child;
@@ -506,8 +563,11 @@ static bool open_bridge(struct bridge *b, const struct child *child)
     ring_open(&b->ring, &b->region);
     b->at = shm_load_u64(&b->slot->cursor);
     b->now_ms = clock_ms();
-    link_init(&b->in, &b->config->redis, "subscriber");
-    link_init(&b->out, &b->config->redis, "publisher");
+    open_tls(b);
+    link_init(&b->in, &b->config->redis, b->tls, "subscriber");
+    link_init(&b->out, &b->config->redis, b->tls, "publisher");
+    link_keep(&b->out, b->config->redis_buffer_bytes, b->config->redis_buffer_age_ms);
+    b->out.held = true; /* until a probe has come through */
     if (bridge_room(&b->record, 65536) == NULL || !ask_open(b))
         return false;
     make_uid(b);
@@ -526,9 +586,46 @@ static void read_signals(struct bridge *b, int fd)
             b->stop = true;
 }
 
+enum { P_BELL = 0, P_LIFE, P_SIGNAL, P_IN, P_OUT, P_N };
+
+static void sleep_until(struct bridge *b, struct pollfd fds[P_N])
+{
+    uint32_t wait = link_wait_ms(&b->out, b->now_ms);
+    uint32_t wait_in = b->n_pending > 0 ? FULL_RETRY_MS : link_wait_ms(&b->in, b->now_ms);
+
+    wait = wait < wait_in ? wait : wait_in;
+    if (wait > ask_rest_ms(b))
+        wait = ask_rest_ms(b);
+    if (b->walk_held && wait > FULL_RETRY_MS)
+        wait = FULL_RETRY_MS;
+    if (wait > 0 && !b->walk_held && !ring_park(&b->ring, b->at))
+        wait = 0;
+    (void)poll(fds, P_N, (int)wait); /* EINTR: as if nothing had come */
+    ring_unpark(&b->ring);
+    b->now_ms = clock_ms();
+    shm_store_u64(&b->slot->progress, b->slot->progress + 1);
+}
+
+/* While the ring has no room, what follows stays in Redis' hands, and it is no fault of Redis that we do not hear it. */
+static void take_in(struct bridge *b, short events)
+{
+    bool was_full = b->n_pending > 0;
+
+    bridge_retry(b);
+    if (b->n_pending > 0)
+        return;
+    if (was_full && b->in.state == LINK_UP) {
+        (void)link_replies(&b->in, b->now_ms, on_subscriber_reply, b); /* what was left */
+        events |= POLLIN;
+    }
+    if (link_on_events(&b->in, events, b->n_pending == 0, b->now_ms, on_subscriber_reply, b))
+        on_subscriber_up(b);
+    if (b->n_pending == 0)
+        link_tick(&b->in, b->now_ms);
+}
+
 static void turn(struct bridge *b, int signal_fd)
 {
-    enum { P_BELL = 0, P_LIFE, P_SIGNAL, P_IN, P_OUT, P_N };
     struct pollfd fds[P_N] = {
         [P_BELL] = { b->region.bells[b->child->slot], POLLIN, 0 },
         [P_LIFE] = { b->child->life_fd, POLLIN, 0 },
@@ -536,62 +633,53 @@ static void turn(struct bridge *b, int signal_fd)
         [P_IN] = { b->in.fd,
                    (short)(b->n_pending > 0 ? link_events(&b->in) & ~POLLIN : link_events(&b->in)),
                    0 },
-        [P_OUT] = { b->out.fd,
-                    (short)(b->n_pending > 0 ? link_events(&b->out) & ~POLLIN
-                                             : link_events(&b->out)),
-                    0 },
+        [P_OUT] = { b->out.fd, link_events(&b->out), 0 },
     };
-    uint32_t wait = link_wait_ms(&b->in, b->now_ms);
-    uint32_t wait_out = link_wait_ms(&b->out, b->now_ms);
     uint64_t rung;
 
-    wait = wait < wait_out ? wait : wait_out;
-    if (wait > ask_rest_ms(b))
-        wait = ask_rest_ms(b);
-    if ((b->n_pending > 0 || b->held) && wait > FULL_RETRY_MS)
-        wait = FULL_RETRY_MS;
-    if (wait > 0 && !b->held && !ring_park(&b->ring, b->at))
-        wait = 0;
-    (void)poll(fds, P_N, (int)wait); /* EINTR: as if nothing had come */
-    ring_unpark(&b->ring);
-    b->now_ms = clock_ms();
-    shm_store_u64(&b->slot->progress, b->slot->progress + 1);
+    sleep_until(b, fds);
     if ((fds[P_BELL].revents & POLLIN) != 0 && read(fds[P_BELL].fd, &rung, sizeof rung) < 0)
         log_warning("bell_unreadable", "error=%s", strerror(errno));
     if ((fds[P_LIFE].revents & (POLLIN | POLLHUP)) != 0)
         b->stop = true;
     if ((fds[P_SIGNAL].revents & POLLIN) != 0)
         read_signals(b, signal_fd);
-    link_tick(&b->in, b->now_ms);
+    take_in(b, fds[P_IN].revents);
+    (void)link_on_events(&b->out, fds[P_OUT].revents, true, b->now_ms, on_publisher_reply, b);
     link_tick(&b->out, b->now_ms);
-    bridge_retry(b);
-    if (b->n_pending == 0) {
-        link_replies(&b->in, b->now_ms, on_subscriber_reply,
-                     b); /* what was left when the ring was full */
-        if (link_on_events(&b->in, fds[P_IN].revents, b->n_pending == 0, b->now_ms,
-                           on_subscriber_reply, b))
-            on_subscriber_up(b);
-    }
-    if (b->n_pending == 0)
-        link_replies(&b->out, b->now_ms, on_publisher_reply, b);
-    (void)link_on_events(&b->out, fds[P_OUT].revents, b->n_pending == 0, b->now_ms,
-                         on_publisher_reply, b);
     ring_bells(&b->ring);
     follow_namespaces(b);
     walk(b);
     query_expire(b);
     ask_expire(b);
     ring_bells(&b->ring);
+    probe_tick(b, b->n_pending == 0 && (fds[P_IN].revents & POLLIN) == 0);
     link_flush(&b->in, b->now_ms);
     link_flush(&b->out, b->now_ms);
-    b->ready = b->in.state == LINK_UP && (b->ready || b->n_confirmed >= b->n_subscriptions);
-    shm_store_u64(&b->slot->redis_up, b->ready && b->out.state == LINK_UP);
+    count_link(b, &b->in);
+    count_link(b, &b->out);
+    shm_store_u64(&b->slot->redis_up, b->out.state == LINK_UP && !b->out.held);
+}
+
+/* What has been said already goes out, if Redis is there; nothing new is. */
+static void flush_last(struct bridge *b)
+{
+    uint64_t until_ms = b->now_ms + STOP_FLUSH_MS;
+
+    while (b->out.state == LINK_UP && !b->out.held && !link_is_idle(&b->out) &&
+           b->now_ms < until_ms) {
+        struct pollfd fd = { b->out.fd, link_events(&b->out), 0 };
+
+        (void)poll(&fd, 1, 50);
+        b->now_ms = clock_ms();
+        (void)link_on_events(&b->out, fd.revents, true, b->now_ms, on_publisher_reply, b);
+    }
+    count_link(b, &b->out);
 }
 
 int bridge_main(const struct child *child)
 {
     struct bridge *b = calloc(1, sizeof *b);
-    uint64_t until_ms;
     int signal_fd;
 
     if (b == NULL)
@@ -603,15 +691,7 @@ int bridge_main(const struct child *child)
     }
     while (!b->stop)
         turn(b, signal_fd);
-    /* what has been said already goes out; nothing new is */
-    for (until_ms = b->now_ms + LIFE_LOST_FLUSH_MS;
-         b->out.state == LINK_UP && (link_events(&b->out) & POLLOUT) != 0 && b->now_ms < until_ms;
-         b->now_ms = clock_ms()) {
-        struct pollfd fd = { b->out.fd, POLLOUT, 0 };
-
-        (void)poll(&fd, 1, 50);
-        link_flush(&b->out, b->now_ms);
-    }
+    flush_last(b);
     for (uint32_t i = 0; i < BRIDGE_QUERIES_MAX; i++)
         free(b->queries[i].answer);
     ask_close(b);
@@ -622,6 +702,7 @@ int bridge_main(const struct child *child)
     free(b->pending.bytes);
     link_close(&b->in);
     link_close(&b->out);
+    tls_context_free(b->tls);
     free(b);
     return 0;
 }

@@ -157,6 +157,12 @@ void inbound_broadcast(struct bridge *b, const struct bridge_namespace *n, struc
 
     if (!adapter_channel_room(channel, slice_text(b->config->redis_key), spec.nsp, &room))
         return; /* of another namespace, whose name begins like this one */
+    if (adapter_broadcast_is_of(payload, bridge_uid(b)))
+        return;
+    if (!bridge_wants(b, spec.nsp, room)) {
+        count_add(b->row, COUNT_REDIS_UNWANTED, 1);
+        return;
+    }
     if (!bridge_decode_sink(b, payload, &sink))
         return;
     result = adapter_open_broadcast(payload, &sink, &broadcast);

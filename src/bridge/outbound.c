@@ -91,10 +91,6 @@ void outbound_record(struct bridge *b, const struct record_view *view)
     uint64_t n_names;
     uint64_t n_bytes;
 
-    if (b->out.state != LINK_UP) {
-        count_add(b->row, COUNT_REDIS_DROPPED_DISCONNECTED, 1);
-        return;
-    }
     n_names = outbound_selector(view, &opts);
     if (!outbound_event(b, view, &event)) {
         count_add(b->row, COUNT_REDIS_DROPPED_TOO_BIG, 1);

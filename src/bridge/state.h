@@ -1,5 +1,5 @@
-/* state.h: what the files of the bridge share. bridge.c is the loop; outbound.c ring -> Redis; inbound.c Redis -> ring; query.c questions of peers; ask.c
- * questions of our own. */
+/* state.h: what the files of the bridge share. bridge.c is the loop; outbound.c ring -> Redis; inbound.c Redis -> ring; query.c questions of peers; ask.c and
+ * ask_answers.c questions of our own; probe.c whether Redis hears us. */
 #ifndef PEAL_BRIDGE_STATE_H
 #define PEAL_BRIDGE_STATE_H
 
@@ -15,6 +15,7 @@
 #define BRIDGE_QUERIES_MAX 256
 #define BRIDGE_ASKS_MAX    65536 /* questions of our own under way, of all workers */
 #define ASK_UNCOUNTED      UINT32_MAX
+#define PROBE_CHANNEL_MAX  (CONFIG_TEXT_MAX + 64)
 
 /* A namespace that this host has subscribed to. */
 struct bridge_namespace {
@@ -77,6 +78,16 @@ struct bridge_asks {
     uint64_t list_ms; /* ... at this time */
 };
 
+/* Whether what is published comes back (probe.c). */
+struct bridge_probe {
+    bool subscribed; /* its channel, confirmed on the present connection */
+    bool refused;    /* ... by the rights of Redis' user */
+    bool is_out;     /* published, and not back yet */
+    bool proven;     /* one has come back over the two present connections */
+    uint64_t n;      /* of the last one: what it says */
+    uint64_t sent_ms, sent_us;
+};
+
 /* Memory that grows to what was needed once, for building messages. */
 struct bridge_buffer {
     char *bytes;
@@ -90,23 +101,25 @@ struct bridge {
     struct ring ring;
     struct shm_slot *slot;
     struct shm_counters *row;
-    struct link in;                                     /* subscriptions */
-    struct link out;                                    /* PUBLISH */
+    struct link in;  /* subscriptions */
+    struct link out; /* PUBLISH */
+    struct tls_context *tls;
+    struct bridge_probe probe;
     struct bridge_namespace namespaces[NAMESPACES_MAX]; /* no two have one index */
     uint32_t n_namespaces;
-    uint64_t changes_seen; /* of the host's table */
+    uint16_t at_index[NAMESPACES_MAX]; /* place in `namespaces` + 1; 0: none */
+    uint64_t changes_seen;             /* of the host's table */
     char uid
         [ADAPTER_UID_CHARS]; /* of this host in the cluster. Node has one for each namespace, but nothing looks at two together */
     uint32_t n_confirmed;    /* subscriptions confirmed on the present connection */
     uint32_t n_subscriptions;
     uint64_t subscribed_at_ms; /* when the last of them was asked for */
-    bool ready;                /* all have been confirmed once on the present connection */
     struct bridge_asks asks;
     struct bridge_query queries[BRIDGE_QUERIES_MAX];
     struct bridge_buffer payload, scratch, record, pending, message;
     uint32_t n_pending; /* bytes of records that wait for room in the ring, in `pending` from ... */
     uint32_t pending_at; /* ... here on; nothing more is taken from Redis meanwhile */
-    bool held;           /* the record at `at` is a question that must wait */
+    bool walk_held;      /* the record at `at` is a question that must wait */
     uint64_t at;         /* position in the ring */
     uint64_t now_ms;
     bool stop;
@@ -121,7 +134,7 @@ struct slice bridge_uid(const struct bridge *b);
 void bridge_put_pattern(struct msgpack_sink *sink, struct slice key, const char *suffix,
                         struct slice nsp, const char *tail);
 
-/* PUBLISH. False: not up or too much waits; counted. */
+/* PUBLISH, at once or when Redis is there again. False: no memory; counted. */
 bool bridge_publish(struct bridge *b, struct slice channel, struct slice payload);
 /* On the channel for answers; asker.bytes != NULL: on that of the asker alone. */
 bool bridge_respond(struct bridge *b, struct slice nsp, struct slice asker, struct slice payload);
@@ -133,6 +146,9 @@ void bridge_retry(struct bridge *b);
 /* Memory for what decoding makes of a payload. False: the payload is larger than any record, or there is no memory; counted. */
 MUST_USE bool bridge_decode_sink(struct bridge *b, struct slice payload, struct msgpack_sink *sink);
 void bridge_undecodable(struct bridge *b, enum adapter_result why);
+
+/* wanted.c: can a broadcast be for anybody here? room.bytes == NULL: for the namespace as a whole, or for several rooms. */
+bool bridge_wants(const struct bridge *b, struct slice nsp, struct slice room);
 
 /* outbound.c: one record of the ring; copied, so that it cannot change under us: a broadcast, and a join, leave or disconnect. */
 void outbound_record(struct bridge *b, const struct record_view *view);
@@ -147,6 +163,16 @@ MUST_USE bool outbound_event(struct bridge *b, const struct record_view *view,
 void inbound_broadcast(struct bridge *b, const struct bridge_namespace *n, struct slice channel,
                        struct slice payload);
 void inbound_request(struct bridge *b, const struct bridge_namespace *n, struct slice payload);
+
+/* probe.c: is told when the subscriber is up, when its subscription is confirmed, when a PING is answered, and what comes on its channel. */
+bool probe_is_channel(const struct bridge *b, struct slice channel);
+void probe_subscribe(struct bridge *b);
+void probe_confirmed(struct bridge *b);
+void probe_pong(struct bridge *b);
+void probe_denied(struct bridge *b); /* Redis does not let us publish, it perhaps */
+void probe_heard(struct bridge *b, struct slice payload);
+/* Once per turn. drained: all that the subscriber's connection holds has been taken in. */
+void probe_tick(struct bridge *b, bool drained);
 
 /* query.c */
 struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace *n,

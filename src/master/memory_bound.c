@@ -51,29 +51,32 @@ void memory_bound_sum(struct memory_bound *out, const struct config *c,
     out->outq = c->outq_bytes_total;
     out->inbound = c->inbound_bytes_total;
     out->workers = worker * c->workers;
+    if (c->redis
+            .enabled) /* a reply lies in the reader's buffer and in the copy that is handed out */
+        out->bridge = c->redis_buffer_bytes + 2 * (2ull * LINK_REPLY_MAX + LINK_COMMANDS_MAX);
     out->connections_user = n_connections * MEMORY_CONNECTION_USER;
     out->connections_kernel = n_connections * MEMORY_CONNECTION_KERNEL;
     out->total = out->region + out->receive + out->outq + out->inbound + out->workers +
-                 out->connections_user + out->connections_kernel;
+                 out->bridge + out->connections_user + out->connections_kernel;
 }
 
 void memory_bound_log(const struct memory_bound *b, const struct config *c, uint64_t nofile,
                       uint64_t host_bytes)
 {
-    log_info("limits",
-             "max_connections=%u max_connections_per_worker=%u max_pending=%u nofile=%llu "
-             "memory_bytes=%llu ring_bytes=%llu commit_bytes=%llu table_bytes=%llu "
-             "receive_bytes=%llu outq_bytes=%llu inbound_bytes=%llu worker_bytes=%llu "
-             "connection_bytes=%llu connection_kernel_bytes=%llu populated_bytes=%llu "
-             "host_bytes=%llu",
-             c->max_connections, c->max_connections_per_worker, c->max_pending,
-             (unsigned long long)nofile, (unsigned long long)b->total, (unsigned long long)b->ring,
-             (unsigned long long)b->commits, (unsigned long long)b->tables,
-             (unsigned long long)b->receive, (unsigned long long)b->outq,
-             (unsigned long long)b->inbound, (unsigned long long)b->workers,
-             (unsigned long long)b->connections_user, (unsigned long long)b->connections_kernel,
-             (unsigned long long)(b->region_populated + b->receive),
-             (unsigned long long)host_bytes);
+    log_info(
+        "limits",
+        "max_connections=%u max_connections_per_worker=%u max_pending=%u nofile=%llu "
+        "memory_bytes=%llu ring_bytes=%llu commit_bytes=%llu table_bytes=%llu "
+        "receive_bytes=%llu outq_bytes=%llu inbound_bytes=%llu worker_bytes=%llu "
+        "bridge_bytes=%llu connection_bytes=%llu connection_kernel_bytes=%llu populated_bytes=%llu "
+        "host_bytes=%llu",
+        c->max_connections, c->max_connections_per_worker, c->max_pending,
+        (unsigned long long)nofile, (unsigned long long)b->total, (unsigned long long)b->ring,
+        (unsigned long long)b->commits, (unsigned long long)b->tables,
+        (unsigned long long)b->receive, (unsigned long long)b->outq, (unsigned long long)b->inbound,
+        (unsigned long long)b->workers, (unsigned long long)b->bridge,
+        (unsigned long long)b->connections_user, (unsigned long long)b->connections_kernel,
+        (unsigned long long)(b->region_populated + b->receive), (unsigned long long)host_bytes);
     if (b->total > host_bytes)
         log_warning("memory_overcommitted", "memory_bytes=%llu host_bytes=%llu remedy=%s",
                     (unsigned long long)b->total, (unsigned long long)host_bytes,

@@ -21,6 +21,7 @@ struct memory_bound {
     uint64_t outq;               /* outq_bytes_total */
     uint64_t inbound;            /* inbound_bytes_total */
     uint64_t workers;            /* contexts, arenas, io_uring rings, nodes */
+    uint64_t bridge;             /* what waits for Redis, and one reply on each connection */
     uint64_t connections_user;   /* max_connections and pending ones */
     uint64_t connections_kernel; /* of the same */
     uint64_t total;              /* the sum, each byte once */

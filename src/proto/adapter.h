@@ -74,6 +74,9 @@ struct adapter_broadcast {
 MUST_USE enum adapter_result adapter_open_broadcast(struct slice payload, struct msgpack_sink *sink,
                                                     struct adapter_broadcast *out);
 
+/* Is it a broadcast of `uid`, a text of ADAPTER_UID_CHARS? A look at its first bytes, which are what we and Node write there; no proof that the rest is one. */
+MUST_USE bool adapter_broadcast_is_of(struct slice payload, struct slice uid);
+
 /* Converts the event; see msgpack_to_json. */
 MUST_USE enum adapter_result adapter_take_event(const struct adapter_broadcast *b,
                                                 struct msgpack_sink *sink,

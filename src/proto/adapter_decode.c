@@ -222,6 +222,16 @@ static bool take_packet(struct slice *rest, struct msgpack_sink *sink,
     return true;
 }
 
+MUST_USE bool adapter_broadcast_is_of(struct slice payload, struct slice uid)
+{
+    static const char head[2] = { '\x93', (char)(0xa0 | ADAPTER_UID_CHARS) };
+
+    assert(uid.n_bytes == ADAPTER_UID_CHARS);
+    return payload.n_bytes > sizeof head + ADAPTER_UID_CHARS &&
+           memcmp(payload.bytes, head, sizeof head) == 0 &&
+           memcmp(payload.bytes + sizeof head, uid.bytes, ADAPTER_UID_CHARS) == 0;
+}
+
 MUST_USE enum adapter_result adapter_open_broadcast(struct slice payload, struct msgpack_sink *sink,
                                                     struct adapter_broadcast *out)
 {

@@ -314,6 +314,7 @@ static void drop_sock(struct hub *h, struct sock *k, enum close_reason reason)
         h->socket_gone(h->apps_context, k, reason, false);
     if (was_accepted)
         client_count_socket(h, k->nsp, -1);
+    recovery_leaving(h, k, reason);
     sock_leave_all(&h->sockets, &h->rooms, k);
     if (h->socket_gone != NULL)
         h->socket_gone(h->apps_context, k, reason, true);

@@ -36,6 +36,21 @@ static void target_names(struct ring *ring, const struct record_view *view)
     }
 }
 
+void publish_note(struct ring *ring, const struct record_view *view, uint64_t at)
+{
+    uint64_t end = at + (view->header->n_bytes + RING_UNIT_BYTES - 1) / RING_UNIT_BYTES;
+    struct record_names it;
+    struct slice name;
+    uint64_t hash;
+
+    if (view->header->kind != RECORD_JOIN)
+        return;
+    ring_note_join(ring, end);
+    it = record_names_open(view, RECORD_ARGS);
+    while (record_names_next(&it, &name, &hash))
+        directory_keep(ring->region, record_bucket(hash), end);
+}
+
 void publish_target(struct ring *ring, const struct record_view *view, bool bridge)
 {
     const struct record_header *header = view->header;
@@ -86,8 +101,9 @@ static enum ring_result append(struct hub *h, const struct record_spec *spec, co
         memcpy(out, ready, n_bytes);
     record_stamp(out, at);
     valid = record_view(&view, out, n_bytes);
-    ring_commit(&h->ring, at, n_bytes);
     assert(valid);
+    publish_note(&h->ring, &view, at);
+    ring_commit(&h->ring, at, n_bytes);
     publish_target(&h->ring, &view, h->config->redis.enabled);
     h->n_appended++;
     h->last_append = at + (n_bytes + RING_UNIT_BYTES - 1) / RING_UNIT_BYTES;

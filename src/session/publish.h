@@ -8,6 +8,10 @@
  * RECORD_LOCAL are for the bridge too. RING_FULL, RING_TOO_BIG: nothing was done. */
 MUST_USE enum ring_result publish(struct hub *h, struct record_spec *spec);
 
+/* Between reservation and commit of a record that lets sockets join: until every worker has taken it in nobody can say whom a message is not for, and those
+ * that are away may join by it when they come back (directory_keep). Does nothing for other kinds. */
+void publish_note(struct ring *ring, const struct record_view *view, uint64_t at);
+
 /* Gathers whom a record in the ring is for; used by whoever appends. `bridge`: the host has one. */
 void publish_target(struct ring *ring, const struct record_view *view, bool bridge);
 

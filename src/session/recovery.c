@@ -183,14 +183,28 @@ static void store_pending(struct hub *h, struct sock *k)
     }
 }
 
+static bool is_kept(const struct hub *h, const struct sock *k, enum close_reason reason)
+{
+    return h->recoverables != NULL && k->recoverable && k->state == SOCK_ACTIVE &&
+           may_return(reason);
+}
+
+void recovery_leaving(struct hub *h, struct sock *k, enum close_reason reason)
+{
+    if (!is_kept(h, k, reason))
+        return;
+    store_pending(h, k);
+    if (recoverable_is_live(&h->region, k->identity))
+        recoverable_keep(&h->region, k->identity);
+}
+
 void recovery_let_go(struct hub *h, struct sock *k, enum close_reason reason)
 {
     if (h->recoverables == NULL) {
         session_release(h->identities, k->identity);
         return;
     }
-    if (k->recoverable && k->state == SOCK_ACTIVE && may_return(reason)) {
-        store_pending(h, k);
+    if (is_kept(h, k, reason)) {
         if (recoverable_is_live(&h->region, k->identity)) {
             recoverable_detach(h->identities, k->identity, h->walked,
                                h->now_ms + h->config->recovery_ms);
@@ -272,6 +286,7 @@ static enum recovery_result prepare_replay(struct hub *h, struct returning *it)
 
     if (result != RECOVERY_RECOVERED)
         return result;
+    r->directory = h->directory;
     r->nsp = namespace_name(&h->region, it->nsp);
     base64url_encode(r->id, h->region.sessions[it->index].id, SOCKET_ID_BYTES);
     if (!recoverable_rooms(&h->region, it->index, all->rooms, &n_bytes) ||

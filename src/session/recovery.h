@@ -31,6 +31,9 @@ void recovery_left(struct hub *h, struct sock *k, struct slice room, uint64_t as
 /* Something was dropped that its offset does not know of: its sockets cannot come back. */
 void recovery_lagged(struct hub *h, struct conn *c);
 
+/* The socket is about to leave its rooms, and may come back: what is for them meanwhile must not be dropped. */
+void recovery_leaving(struct hub *h, struct sock *k, enum close_reason reason);
+
 /* The socket goes: its identity is kept for a while where the reason is a lost connection, else ended. */
 void recovery_let_go(struct hub *h, struct sock *k, enum close_reason reason);
 

@@ -2,6 +2,7 @@
  *
  * Invariant: a record is looked at only if it was still there after it was copied (ring_copy). A replay whose next record is gone is at its end: what was
  *            given before is no more than a part, and its caller gives up the session.
+ * Invariant: an open replay holds the directory's buckets of its namespace and of each of its rooms.
  * Never:     more than REPLAY_CHECKS_PER_TURN looks or REPLAY_BYTES_PER_TURN copied in one call. */
 #include "session/replay.h"
 
@@ -27,6 +28,7 @@ static bool room_add_to(struct replay *r, uint64_t hash, struct slice name, uint
     room->n_bytes = (uint8_t)name.n_bytes;
     if (name.n_bytes > 0)
         memcpy(room->name, name.bytes, name.n_bytes);
+    directory_enter(r->directory, record_bucket(hash));
     return true;
 }
 
@@ -38,6 +40,9 @@ bool replay_open(struct replay *r, const uint64_t hash_key[2], struct slice stor
 
     r->rooms = NULL;
     r->n_rooms = r->rooms_max = 0;
+    r->everyone = record_hash(hash_key, r->nsp, (struct slice){ NULL, 0 });
+    r->is_open = true;
+    directory_enter(r->directory, record_bucket(r->everyone));
     while (recoverable_next_room(stored, &at, &name, &since)) {
         if (!room_add_to(r, record_hash(hash_key, r->nsp, name), name, since)) {
             replay_close(r);
@@ -52,6 +57,11 @@ bool replay_open(struct replay *r, const uint64_t hash_key[2], struct slice stor
 
 void replay_close(struct replay *r)
 {
+    for (uint32_t i = 0; i < r->n_rooms; i++)
+        directory_leave(r->directory, record_bucket(r->rooms[i].hash));
+    if (r->is_open)
+        directory_leave(r->directory, record_bucket(r->everyone));
+    r->is_open = false;
     free(r->rooms);
     r->rooms = NULL;
     r->n_rooms = r->rooms_max = 0;
@@ -133,6 +143,7 @@ static void leave(struct replay *r, const struct record_view *view)
 
         if (room == NULL)
             continue;
+        directory_leave(r->directory, record_bucket(hash));
         *room = r->rooms[--r->n_rooms];
         r->changed = true;
     }

@@ -22,6 +22,8 @@ enum replay_end {
 };
 
 struct replay {
+    struct directory
+        *directory;   /* its rooms are in it as if they had a member: what is for them comes */
     struct slice nsp; /* borrowed from the host's table */
     char id[SOCKET_ID_CHARS];
     uint64_t at;     /* the next record */
@@ -30,6 +32,8 @@ struct replay {
     struct replay_room *rooms;
     uint32_t n_rooms;
     uint32_t rooms_max;
+    uint64_t everyone; /* hash of the namespace as a whole */
+    bool is_open;
     bool changed;     /* rooms are not those that are stored */
     bool blocked;     /* its client has not taken what it was given; set by the caller */
     uint8_t end;      /* enum replay_end */

@@ -6,6 +6,10 @@
  *            too: a join whose bit is set before the worker looks at the ring again cannot be
  *            missed by a producer that committed later (directory_members comes after that
  *            producer's own fence).
+ * Kept:      behind the masks, where recovery is on, one word per bucket: 0, or 1 + the last
+ *            position from which on a socket that is away may want what is for the bucket. The history
+ *            is what it can come back to, so the word is worth nothing once the ring has been written
+ *            over that position: no count, no clock, nothing to take back when somebody dies.
  * Why:       a bucket can hold several rooms (a hash collision): the bit then wakes a worker for
  *            nothing, which costs a wake and nothing else, for names decide on delivery. */
 #include "shm/directory.h"
@@ -59,6 +63,31 @@ uint64_t directory_members(const struct region *region, uint32_t bucket)
 {
     assert(bucket < DIRECTORY_BUCKETS);
     return shm_load_u64(&region->directory[bucket]);
+}
+
+void directory_keep(struct region *region, uint32_t bucket, uint64_t position)
+{
+    uint64_t found;
+
+    assert(bucket < DIRECTORY_BUCKETS);
+    if (region->kept == NULL)
+        return;
+    found = shm_load_u64(&region->kept[bucket]);
+    while (found < position + 1 && !shm_cas_u64(&region->kept[bucket], &found, position + 1))
+        ;
+}
+
+bool directory_wanted(const struct region *region, uint32_t bucket)
+{
+    const struct shm_ring *ring = &region->header->ring;
+    uint64_t kept;
+
+    assert(bucket < DIRECTORY_BUCKETS);
+    /* Acquire: whoever finds the bit of the last member gone finds what was kept before it went. */
+    if (shm_load_acquire_u64(&region->directory[bucket]) != 0)
+        return true;
+    kept = region->kept == NULL ? 0 : shm_load_u64(&region->kept[bucket]);
+    return kept != 0 && shm_load_acquire_u64(&ring->tail) <= kept - 1 + ring->units;
 }
 
 void directory_clear(struct region *region, uint32_t slot)

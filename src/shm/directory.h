@@ -1,4 +1,5 @@
-/* directory.h: which workers have members in a hash bucket of (namespace, room). It decides only who is woken, never who delivers. */
+/* directory.h: which workers have members in a hash bucket of (namespace, room). It decides who is woken, never who delivers; and whether anybody on this
+ * host can want a message of Redis, so that the bridge may drop it undecoded. */
 #ifndef PEAL_SHM_DIRECTORY_H
 #define PEAL_SHM_DIRECTORY_H
 
@@ -15,6 +16,13 @@ void directory_leave(struct directory *d, uint32_t bucket);
 
 /* Mask of workers with members in the bucket. The caller has fenced after its commit. */
 uint64_t directory_members(const struct region *region, uint32_t bucket);
+
+/* Recovery: sockets that are away may want what is for this bucket from `position` of the ring on. They can come back only while the history still has
+ * that position, so nobody takes this back. Before the last member's leave, or before the record that lets them join is committed. */
+void directory_keep(struct region *region, uint32_t bucket, uint64_t position);
+
+/* Can what is appended now be for anybody, with a connection or coming back? Socket ids are not entered: ask session_exists. */
+bool directory_wanted(const struct region *region, uint32_t bucket);
 
 /* Master, reaping: clears the column of a dead slot. */
 void directory_clear(struct region *region, uint32_t slot);

@@ -11,7 +11,9 @@
 #include <unistd.h>
 
 #include "shm/atomic.h"
+#include "shm/directory.h"
 #include "shm/namespaces.h"
+#include "shm/record.h"
 
 #define ROOM_HEAD_BYTES 9u
 #define SEQ_MASK        0x7fffffffull
@@ -346,6 +348,29 @@ bool recoverable_spoil(struct region *region, uint32_t index)
     return true;
 }
 
+void recoverable_keep(struct region *region, uint32_t index)
+{
+    uint64_t tail = shm_load_acquire_u64(&region->header->ring.tail);
+    const uint64_t *key = region->header->hash_key;
+    uint8_t rooms[RECOVERY_ROOMS_BYTES_MAX];
+    struct namespace_copy nsp;
+    struct slice name;
+    uint64_t since;
+    uint32_t n_bytes;
+    uint32_t at = 0;
+
+    if (!namespace_copy(region, session_nsp(region, index), &nsp) ||
+        !recoverable_rooms(region, index, rooms, &n_bytes))
+        return; /* then it cannot come back either */
+    directory_keep(
+        region,
+        record_bucket(record_hash(key, slice_of(nsp.name, nsp.n_bytes), (struct slice){ NULL, 0 })),
+        tail);
+    while (recoverable_next_room(slice_of(rooms, n_bytes), &at, &name, &since))
+        directory_keep(
+            region, record_bucket(record_hash(key, slice_of(nsp.name, nsp.n_bytes), name)), tail);
+}
+
 /* What was not taken in when the connection went: nothing before `position`, and nothing before what the rooms are as of. */
 static void detach(struct region *region, uint32_t index, uint64_t position, uint64_t expires_ms)
 {
@@ -441,6 +466,7 @@ static bool reap(struct region *region, uint32_t index, uint32_t slot, uint64_t 
     /* A claimer had not begun to take anything in: what it found still counts. */
     if (state == RECOVERY_CLAIMED)
         cursor = shm_load_u64(&e->resume);
+    recoverable_keep(region, index);
     detach(region, index, cursor, expires_ms);
     return true;
 }

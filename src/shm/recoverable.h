@@ -54,6 +54,9 @@ MUST_USE bool recoverable_store(struct recoverables *r, uint32_t index, struct s
 bool recoverable_spoil(struct region *region, uint32_t index); /* true: it was LIVE */
 bool recoverable_is_live(const struct region *region, uint32_t index);
 
+/* Before the socket leaves its rooms to be away: what is for them and for its namespace is wanted from here on (directory_keep). */
+void recoverable_keep(struct region *region, uint32_t index);
+
 /* Without connection from here on: what is at or behind `position` was not taken in for it. Also for a CLAIMED entry whose claimer gives up. */
 void recoverable_detach(struct sessions *s, uint32_t index, uint64_t position, uint64_t expires_ms);
 

@@ -119,7 +119,8 @@ static bool layout_of(const struct config *config, struct layout *l)
     l->config = place(&end, sizeof(struct config));
     l->counters = place(&end, sizeof(struct shm_counters) * (TOTALS_ROW + 1));
     l->namespaces = place(&end, sizeof(struct shm_namespaces));
-    l->directory = place(&end, sizeof(uint64_t) * DIRECTORY_BUCKETS);
+    l->directory =
+        place(&end, sizeof(uint64_t) * DIRECTORY_BUCKETS * (config->recovery_ms > 0 ? 2 : 1));
     l->sessions = place(&end, sizeof(struct shm_session) * l->sessions_per_slot * config->workers);
     l->recovery = l->blocks = 0;
     if (config->recovery_ms > 0) {
@@ -179,6 +180,7 @@ static int map_region(struct region *r, const struct layout *l)
     r->directory = (uint64_t *)(base + l->directory);
     r->sessions = (struct shm_session *)(base + l->sessions);
     if (l->recovery != 0) {
+        r->kept = r->directory + DIRECTORY_BUCKETS;
         r->recovery = (struct shm_recovery *)(base + l->recovery);
         r->blocks = (struct shm_recovery_block *)(base + l->blocks);
     }

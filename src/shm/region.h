@@ -13,6 +13,7 @@ struct region {
         *counters; /* [PEAL_SLOTS_ALL + 1]; the last is the totals of the dead (counters.h) */
     struct shm_namespaces *namespaces;
     uint64_t *directory;
+    uint64_t *kept; /* NULL: recovery is off */
     struct shm_session *sessions;
     struct shm_recovery *recovery; /* NULL: recovery is off */
     struct shm_recovery_block *blocks;

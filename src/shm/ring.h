@@ -49,6 +49,13 @@ MUST_USE enum ring_result ring_reserve(struct ring *ring, uint32_t n_bytes, uint
 uint8_t *ring_at(const struct ring *ring, uint64_t position);
 void ring_commit(struct ring *ring, uint64_t at, uint32_t n_bytes);
 
+/* Between ring_reserve and ring_commit: the record that ends at `end` lets sockets join rooms. Whoever learns of it afterwards and asks ring_joins_taken gets
+ * the truth. */
+void ring_note_join(struct ring *ring, uint64_t end);
+
+/* Have all consumers that gate taken in every record so noted? Then the directory has what they changed. */
+bool ring_joins_taken(const struct ring *ring);
+
 /* The record just committed is for these; gathered until ring_bells. */
 void ring_target_mask(struct ring *ring, uint64_t slots);
 void ring_target_bucket(struct ring *ring, uint32_t bucket);

@@ -151,6 +151,26 @@ void ring_commit(struct ring *ring, uint64_t at, uint32_t n_bytes)
     ring->_end = at + ring_units_of(n_bytes);
 }
 
+void ring_note_join(struct ring *ring, uint64_t end)
+{
+    uint64_t *joins = &ring_shared(ring)->joins;
+    uint64_t found = shm_load_u64(joins);
+
+    assert(shm_load_u64(&ring->slot->intent_at) != RING_NO_INTENT);
+    while (found < end && !shm_cas_u64(joins, &found, end))
+        ;
+}
+
+bool ring_joins_taken(const struct ring *ring)
+{
+    /* Acquire: the word before the cursors. A cursor is loaded with acquire, too (cursors_least): the
+     * directory is looked at as of it or later. */
+    uint64_t joins = shm_load_acquire_u64(&ring_shared(ring)->joins);
+    uint64_t consumers = shm_load_acquire_u64(&ring_shared(ring)->consumers);
+
+    return cursors_least(ring, consumers, joins) == joins;
+}
+
 void ring_check(const struct ring *ring)
 {
     uint64_t cursor = shm_load_acquire_u64(&ring->slot->cursor);

@@ -395,6 +395,18 @@ bool session_find(const struct region *region, enum shm_session_kind kind, uint3
     return true;
 }
 
+bool session_exists(const struct region *region, uint32_t index, const uint8_t id[15])
+{
+    union entry found;
+
+    if (session_owner(region, index) < 0)
+        return false;
+    if (!entry_load(&region->sessions[index], &found))
+        return true;
+    return (found.fields.kind == SESSION_SOCKET || found.fields.kind == SESSION_DETACHED) &&
+           memcmp(found.fields.id, id, ID_BYTES) == 0;
+}
+
 int32_t session_owner(const struct region *region, uint32_t index)
 {
     uint32_t per_slot = region->header->sessions_per_slot;

@@ -27,6 +27,9 @@ void sessions_random(struct sessions *s, uint8_t *out, uint32_t n);
 MUST_USE bool session_find(const struct region *region, enum shm_session_kind kind, uint32_t index,
                            const uint8_t id[15], uint32_t *owner, uint32_t *local, uint16_t *nsp);
 
+/* Is there a socket of that id, with a connection or away? True as well if the entry is just being changed. */
+MUST_USE bool session_exists(const struct region *region, uint32_t index, const uint8_t id[15]);
+
 /* The slot that has the entry, or whose arena it is in if nobody has; the index may be out of range: then -1. */
 int32_t session_owner(const struct region *region, uint32_t index);
 

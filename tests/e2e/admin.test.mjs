@@ -1,11 +1,9 @@
 // admin.test.mjs: the admin listener of a running server: what it shows, what it does, and whom it refuses. @test timeout=240
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
 import { request as httpClient, Agent } from 'node:http';
 import { networkInterfaces } from 'node:os';
-import { fileURLToPath } from 'node:url';
 import { collect, freePort, httpRequest, ioClient, ioClients, rawConnect, readResponse, startBrowser, startPeal, startRedis, test, waitFor, wsClient } from './lib/index.mjs';
+import { promtool } from './lib/promtool.mjs';
 
 const json = { 'content-type': 'application/json' };
 const post = (peal, path, body, headers = json, extra = {}) =>
@@ -16,31 +14,7 @@ const postOk = async (peal, path, body, headers) => {
   assert.deepEqual(JSON.parse(answer.body), { ok: true });
 };
 
-function promtool() {
-  const root = fileURLToPath(new URL('../..', import.meta.url));
-  const build = process.env.BUILD?.startsWith('/') ? process.env.BUILD : `${root}/${process.env.BUILD ?? 'build'}`;
-  const places = [process.env.PROMTOOL, `${process.env.PEAL_TOOLS}/promtool`, `${build}/tools/promtool`, `${root}/build/tools/promtool`, ...process.env.PATH.split(':').map((dir) => `${dir}/promtool`)];
-  return places.find((path) => {
-    try {
-      accessSync(path, constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
-}
-
-async function check(text) {
-  const tool = promtool();
-  assert.ok(tool, 'no promtool: set PROMTOOL, or run .ci/deps e2e');
-  const process_ = spawn(tool, ['check', 'metrics'], { stdio: ['pipe', 'pipe', 'pipe'] });
-  let said = '';
-  process_.stdout.on('data', (chunk) => (said += chunk));
-  process_.stderr.on('data', (chunk) => (said += chunk));
-  process_.stdin.end(text);
-  const code = await new Promise((resolve) => process_.on('close', resolve));
-  return { code, said };
-}
+const check = (text) => promtool('check', 'metrics', { input: text });
 
 test('metrics pass promtool, and follow clients', async (t) => {
   const peal = await startPeal(t, { options: { demo: true } });

@@ -348,7 +348,6 @@ async function outage(t, { redis, peals, nodes, servers }) {
     assert.ok(performance.now() - begin < 2000);
     sameList(taken(two), Array.from({ length: 200 }, (_, i) => ['local', i]), 'alone');
     assert.deepEqual([one, three, four].map((client) => taken(client).filter(([event]) => event !== 'fence').length), [0, 0, 0]);
-    assert.ok((await peals[0].metrics()).get('peal_redis_dropped_total', { reason: 'disconnected' }) > 0);
 
     await redis.restart();
     const control = await redisClient(t, redis);
@@ -387,7 +386,7 @@ test('default configuration: a client causes not one PUBLISH and hears no room t
   const monitor = await rawConnect(t, redis.port);
   monitor.write('MONITOR\r\n');
   await monitor.readUntil('+OK\r\n');
-  const published = () => monitor.buffered().toString().split('\n').filter((line) => /" ?|"publish"/i.test(line) && /\] "s?publish"/i.test(line));
+  const published = () => monitor.buffered().toString().split('\n').filter((line) => /" ?|"publish"/i.test(line) && /\] "s?publish"/i.test(line) && !line.includes('-probe#'));
   const peal = await startPeal(t, { config: '', env: { REDIS_URL: redis.url } });
   const node = await startNodeServer(t, { redis });
   const control = await redisClient(t, redis);

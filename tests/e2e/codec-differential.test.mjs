@@ -1,7 +1,7 @@
-// codec-differential.test.mjs: our MessagePack codec against notepack.io, value by value.   @test no-asan parallel timeout=120
+// codec-differential.test.mjs: our MessagePack codec against notepack.io, value by value.   @test no-asan parallel soak-too timeout=900
 //
 // Generated values go both ways through a small C program (tests/unit/proto/codec_driver.c) and through notepack.io with
-// what Socket.IO's parser does around it. CODEC_VALUES (10000; 2000 under a sanitizer) says how many, CODEC_SEED which; the seed is printed on failure.
+// what Socket.IO's parser does around it. CODEC_VALUES (10000; 100000 in a soak; 2000 under a sanitizer) says how many, CODEC_SEED which; the seed is printed on failure.
 import { test } from "node:test";
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
@@ -13,7 +13,7 @@ import { isDeepStrictEqual } from "node:util";
 
 const root = process.env.PEAL_ROOT ?? path.resolve(import.meta.dirname ?? ".", "../..");
 const notepack = createRequire(path.join(root, "tests/package.json"))("notepack.io");
-const COUNT = Number(process.env.CODEC_VALUES ?? (process.env.PEAL_SAN ? 2000 : 10000));
+const COUNT = Number(process.env.CODEC_VALUES ?? (process.env.PEAL_SAN ? 2000 : process.env.PEAL_SOAK ? 100000 : 10000));
 const SEED = Number(process.env.CODEC_SEED ?? Date.now() % 2 ** 31);
 
 // ---- a seeded source of values
@@ -210,31 +210,38 @@ function inBatches(total, make, check) { // a batch at a time, so that the lines
 test.before(build);
 test.after(() => rmSync(folder, { recursive: true, force: true }));
 
+const encodeLine = (text, attachments) => ["E", hex(Buffer.from(text)), ...attachments.map(hex)].join(" ");
+
+// True: byte for byte what notepack writes; false: it would be wrong, or both refuse.
+function checkEncoded({ text, attachments }, answer) {
+    let value;
+    try {
+        value = withAttachments(JSON.parse(text), attachments);
+    } catch (error) {
+        if (error !== isBad) throw error;
+        assert.equal(answer, "bad", text);
+        return false;
+    }
+    // A bad placeholder in a value that a repeated key makes vanish is bad to us, and never seen by JavaScript.
+    if (answer === "bad" && attachments.odd && attachments.length > 0) return false;
+    assert.match(answer, /^ok /, text.slice(0, 300));
+    const ours = unhex(answer.slice(3));
+    if (anyNumber(value, isLarge)) {
+        assertSame(notepack.decode(ours), withoutMinusZero(value), text);
+        return false;
+    }
+    assert.equal(ours.toString("hex"), notepack.encode(value).toString("hex"), text.slice(0, 300));
+    return true;
+}
+
 test(`JSON becomes the bytes of notepack (seed ${SEED})`, () => {
     let exact = 0;
     inBatches(COUNT, () => {
         const attachments = [];
         const text = `[${escaped(string())},${jsonText(0, attachments)}]`;
-        return { text, attachments, line: ["E", hex(Buffer.from(text)), ...attachments.map(hex)].join(" ") };
-    }, ({ text, attachments }, answer) => {
-        let value;
-        try {
-            value = withAttachments(JSON.parse(text), attachments);
-        } catch (error) {
-            if (error !== isBad) throw error;
-            assert.equal(answer, "bad", text);
-            return;
-        }
-        // A bad placeholder in a value that a repeated key makes vanish is bad to us, and never seen by JavaScript.
-        if (answer === "bad" && attachments.odd && attachments.length > 0) return;
-        assert.match(answer, /^ok /, text.slice(0, 300));
-        const ours = unhex(answer.slice(3));
-        if (anyNumber(value, isLarge)) {
-            assertSame(notepack.decode(ours), withoutMinusZero(value), text);
-        } else {
-            exact++;
-            assert.equal(ours.toString("hex"), notepack.encode(value).toString("hex"), text.slice(0, 300));
-        }
+        return { text, attachments, line: encodeLine(text, attachments) };
+    }, (one, answer) => {
+        if (checkEncoded(one, answer)) exact++;
     });
     assert.ok(exact > COUNT / 2);
 });
@@ -249,6 +256,33 @@ test(`lone surrogates become U+FFFD (seed ${SEED})`, () => {
     });
 });
 
+// True: the same as Node; false: both refuse it, or we refuse what Node should.
+function checkDecoded({ b, isBroken }, answer) {
+    let value;
+    const binaries = { n: 0 };
+    try {
+        value = notepack.decode(b);
+    } catch {
+        value = isBad;
+    }
+    if (value === isBad) {
+        assert.equal(answer, "bad", b.toString("hex").slice(0, 300));
+        return false;
+    }
+    const want = JSON.parse(JSON.stringify(delivered(value, binaries)));
+    if (answer === "bad") {
+        assert.ok(isBroken && isOddity(b), `refused ${b.toString("hex").slice(0, 300)}`);
+        return false;
+    }
+    const [, json, ...attachments] = answer.split(" ");
+    const text = unhex(json).toString();
+    const got = binaries.n + attachments.length > 0 ? delivered(withAttachments(JSON.parse(text), attachments.map(unhex)),
+        { n: 0 }) : JSON.parse(text);
+    assertSame(b.includes(0xd4) ? withoutForgotten(got, want) : got, want, b.toString("hex"));
+    assert.ok(attachments.length >= binaries.n);
+    return true;
+}
+
 test(`MessagePack becomes what a Node server delivers (seed ${SEED})`, () => {
     let good = 0, bad = 0;
     inBatches(COUNT, () => {
@@ -259,31 +293,9 @@ test(`MessagePack becomes what a Node server delivers (seed ${SEED})`, () => {
             if (isBroken) b = broken(b);
         } while (looksLikePlaceholder(b) || b.length === 0 || announcesMuch(b));
         return { b, isBroken, line: `D ${hex(b)}` };
-    }, ({ b, isBroken }, answer) => {
-        let value, want;
-        const binaries = { n: 0 };
-        try {
-            value = notepack.decode(b);
-        } catch {
-            value = isBad;
-        }
-        if (value === isBad) {
-            bad++;
-            assert.equal(answer, "bad", b.toString("hex").slice(0, 300));
-            return;
-        }
-        want = JSON.parse(JSON.stringify(delivered(value, binaries)));
-        if (answer === "bad") {
-            assert.ok(isBroken && isOddity(b), `refused ${b.toString("hex").slice(0, 300)}`);
-            return;
-        }
-        good++;
-        const [, json, ...attachments] = answer.split(" ");
-        const text = unhex(json).toString();
-        const got = binaries.n + attachments.length > 0 ? delivered(withAttachments(JSON.parse(text), attachments.map(unhex)),
-            { n: 0 }) : JSON.parse(text);
-        assertSame(b.includes(0xd4) ? withoutForgotten(got, want) : got, want, b.toString("hex"));
-        assert.ok(attachments.length >= binaries.n);
+    }, (one, answer) => {
+        if (checkDecoded(one, answer)) good++;
+        else bad++;
     });
     assert.ok(good > COUNT / 2 && bad > COUNT / 50, `${good} good, ${bad} bad`);
 });
@@ -302,6 +314,84 @@ function isOddity(b) {
     return [0xc7, 0xc8, 0xc9, 0xd4, 0xd5, 0xd6, 0xd7, 0xd8].some((h) => b.includes(h)) ||
         b.some((x) => x >= 0x80 && x <= 0x9f) || b.some((x) => x >= 0xdc && x <= 0xdf);
 }
+
+// ---- what chance would miss
+
+const around = (n, by = 2) => times(2 * by + 1, (_, i) => n - by + i).filter((x) => x >= 0);
+const lengths = [...times(300, (_, i) => i), ...around(65535), 70000]; // of strings and binaries, in bytes
+const sizes = [...times(40, (_, i) => i), ...around(65535)]; // of arrays and maps
+const nest = (value, depth, wrap) => times(depth, () => wrap).reduce((inner, f) => f(inner), value);
+
+function* integers() {
+    for (let bits = 0; bits <= 64; bits++)
+        for (const sign of [1, -1]) for (const by of bits <= 53 ? [-1, 0, 1] : [0]) yield sign * (2 ** bits + by);
+}
+function* strings() {
+    for (const n of lengths) for (const c of ["x", "é", "€", "😀"]) {
+        const size = Buffer.byteLength(c);
+        yield c.repeat(n / size) + "x".repeat(n % size);
+    }
+    for (let begin = 0; begin < 0x110000; begin += 256) // every code point, each beside others
+        if (begin < 0xd800 || begin >= 0xe000) yield String.fromCodePoint(...times(256, (_, i) => begin + i));
+}
+function* objects() {
+    for (const n of sizes) {
+        yield times(n, (_, i) => i % 3);
+        yield Object.fromEntries(times(n, (_, i) => [`k${i}`, i % 3]));
+    }
+    for (const n of [1, 10, 15, 16, 17, 40]) { // integer-like keys come first and ascending, in JavaScript
+        yield Object.fromEntries(times(n, (_, i) => [[`${n - i}`, `k${i}`, `0${i}`, `${2 ** 32 - 3 + i}`, `-${i}`, `${i}.5`][i % 6], i]));
+    }
+    for (const depth of [1, 2, 15, 31, 61]) {
+        yield nest(1, depth, (v) => [v]);
+        yield nest(1, depth, (v) => ({ a: v }));
+        yield nest(Buffer.from("b"), Math.floor(depth / 2), (v) => [0, { b: v, a: [] }]);
+    }
+}
+function* binaries() {
+    for (const n of lengths) yield Buffer.alloc(n, n);
+    yield times(255, (_, i) => Buffer.from([i]));
+}
+// Only in this direction: JSON has none of them.
+function* received() {
+    for (const seconds of [0, 1, -1, 2 ** 31, 2 ** 32 - 1, 2 ** 32, 2 ** 34 - 1, 2 ** 34, -(2 ** 31), -62135596800, 253402300799, 8.64e12, -8.64e12])
+        for (const ms of [0, 1, 123, 500, 999]) yield new Date(seconds * 1000 + (seconds === 8.64e12 ? 0 : ms));
+    yield new Date(NaN);
+    yield undefined;
+    yield [undefined, null, { a: undefined, b: null, c: [undefined] }, undefined];
+    yield { toJSON: () => ({ from: "toJSON" }) };
+    yield* [new Map([[1, 2]]), new Set([1]), /x/, new Uint8Array([1, 2]), new Uint8Array([3, 4]).buffer, new DataView(new ArrayBuffer(3))];
+    yield* [NaN, Infinity, -Infinity, 2 ** 64, -(2 ** 64), 1.7976931348623157e308];
+    for (const units of [[0xd800], [0xdc00], [0xd83d, 0x61], [0x61, 0xd83d], [0xde00, 0xd83d], [0xd83d, 0xd83d, 0xde00]])
+        for (const n of [1, 40, 300]) yield String.fromCharCode(...units).repeat(n);
+}
+
+const withPlaceholders = (value, attachments) => {
+    if (Buffer.isBuffer(value)) return { _placeholder: true, num: attachments.push(value) - 1 };
+    if (Array.isArray(value)) return value.map((v) => withPlaceholders(v, attachments));
+    if (!value || typeof value !== "object") return value;
+    return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, withPlaceholders(v, attachments)]));
+};
+
+test("every border of every kind goes both ways", () => {
+    const both = [...integers(), ...edge, ...strings(), ...objects(), ...binaries(), null, true, false, [[]], [{}], {}, []];
+    const encoded = both.map((value) => {
+        const attachments = [];
+        const text = JSON.stringify(["e", withPlaceholders(value, attachments)]);
+        return { text, attachments, line: encodeLine(text, attachments) };
+    });
+    const decoded = [...both, ...received()].map((value) => {
+        const b = notepack.encode(["e", value]);
+        return { b, isBroken: false, line: `D ${hex(b)}` };
+    });
+    let exact = 0;
+    for (const [cases, check] of [[encoded, checkEncoded], [decoded, checkDecoded]]) {
+        const answers = ask(cases.map(({ line }) => line));
+        assert.equal(answers.length, cases.length);
+        cases.forEach((one, i) => { exact += check(one, answers[i]); });
+    }
+    assert.ok(exact > encoded.length + decoded.length - 40, `${exact} of ${encoded.length} + ${decoded.length} were compared byte for byte`);
+});
 
 test("large values go both ways", () => {
     const event = ["big", "x".repeat(3e6), Array.from({ length: 70000 }, (_, i) => i * 1000),

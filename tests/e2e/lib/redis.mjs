@@ -33,10 +33,13 @@ export async function redisClient(t, redis, options = {}) {
   return client;
 }
 
-// Everything that is published, in order: { messages: [{ channel, message: Buffer }] }. Waits until it listens.
+// Everything that is published, in order: { messages: [{ channel, message: Buffer }] }, without what bridges say to themselves. Waits until it listens.
 export async function recordPublishes(t, redis, pattern = '*') {
   const client = await redisClient(t, redis);
   const messages = [];
-  await client.pSubscribe(pattern, (message, channel) => messages.push({ channel: channel.toString(), message }), true);
+  const add = (message, channel) => {
+    if (!channel.includes('-probe#')) messages.push({ channel: channel.toString(), message });
+  };
+  await client.pSubscribe(pattern, add, true);
   return { messages, waitFor: (condition, options) => waitFor(() => messages.find(condition), { what: 'a publish', ...options }) };
 }

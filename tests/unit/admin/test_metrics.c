@@ -305,6 +305,8 @@ static void test_redis_is_shown_where_it_is_configured(void **state)
     assert_line("peal_redis_up 1");
     assert_line("peal_redis_lag_seconds 0.001500");
     assert_line("peal_redis_dropped_total{reason=\"buffer\"} 6");
+    count_add(&fixture.master.counters[PEAL_SLOT_BRIDGE], COUNT_REDIS_UNWANTED, 7);
+    assert_line("peal_redis_unwanted_total 7");
     assert_line("peal_redis_answers_truncated_total{type=\"rooms\"} 0");
 }
 

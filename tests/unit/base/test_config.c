@@ -86,8 +86,8 @@ static void test_redis_url_counts_only_where_nothing_else_sets_redis(void **stat
     assert_false(c.redis.enabled);
     assert_false(load_all(NULL, LIST("REDIS_URL=http://geheim"), LIST()));
     expect_problem("REDIS_URL: redis = (hidden): ");
-    assert_false(load_all(NULL, LIST("REDIS_URL=rediss://h"), LIST()));
-    expect_problem("REDIS_URL: redis: not in this build");
+    expect_fine(load_all(NULL, LIST("REDIS_URL=rediss://h"), LIST()));
+    assert_true(c.redis.tls);
 }
 
 static void test_each_problem_names_file_line_key_value_and_what_is_allowed(void **state)
@@ -188,7 +188,6 @@ static void test_documented_keys_that_this_build_lacks_are_refused(void **state)
         "tls_listen=443",
         "deflate=yes",
         "deflate_threshold=2K",
-        "redis=rediss://h",
         "redis_adapter=sharded",
         "user=nobody",
         "message_rate=1",
@@ -209,7 +208,7 @@ static void test_documented_keys_that_this_build_lacks_are_refused(void **state)
         "trusted_proxies=10.0.0.0/8, ::1,unix",
         "proxy_protocol=on",
         "max_connections_per_ip=5",
-        "redis=redis://h",
+        "redis=rediss://h",
         "redis_adapter=pubsub",
         "transports=polling",
         "transports=polling, websocket",

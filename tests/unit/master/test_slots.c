@@ -164,6 +164,12 @@ static void test_the_bound_is_the_sum_of_its_terms(void **state)
     memory_bound_sum(&more, &c, region);
     assert_int_equal(more.total - b.total,
                      10 * (MEMORY_CONNECTION_USER + MEMORY_CONNECTION_KERNEL));
+    assert_int_equal(more.bridge, 0);
+    c.redis.enabled = true;
+    c.redis_buffer_bytes = 9;
+    memory_bound_sum(&b, &c, region);
+    assert_true(b.bridge > LINK_REPLY_MAX);
+    assert_int_equal(b.total - more.total, b.bridge);
 }
 
 int main(void)

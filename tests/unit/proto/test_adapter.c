@@ -731,6 +731,25 @@ static void assert_bad_broadcast(const char *hex)
 
 #define PACKET "83a47479706502a46461746191a178a36e7370a12f" /* {type:2,data:["x"],nsp:"/"} */
 
+static void test_an_own_broadcast_is_known_by_its_first_bytes(void **state)
+{
+    struct msgpack_sink sink = msgpack_sink_of(encode_bytes, sizeof encode_bytes);
+    struct msgpack_sink scratch = msgpack_sink_of(decode_bytes, sizeof decode_bytes);
+    struct msgpack_text said = { .json = slice_text("[\"x\"]") };
+    struct adapter_opts opts = { .n_rooms = 0 };
+    struct slice payload;
+
+    (void)state;
+    assert_int_equal(adapter_put_broadcast(&sink, &scratch, slice_text("abc-_9"), slice_text("/"),
+                                           -1, &opts, &said),
+                     ADAPTER_OK);
+    payload = msgpack_sink_slice(&sink, 0);
+    assert_true(adapter_broadcast_is_of(payload, slice_text("abc-_9")));
+    assert_false(adapter_broadcast_is_of(payload, slice_text("abc-_8")));
+    for (uint32_t n = 0; n <= 8; n++)
+        assert_false(adapter_broadcast_is_of(slice_of(payload.bytes, n), slice_text("abc-_9")));
+}
+
 static void test_odd_broadcasts(void **state)
 {
     struct adapter_broadcast b;
@@ -937,6 +956,7 @@ int main(void)
         cmocka_unit_test(test_a_peal_host_says_who_answers),
         cmocka_unit_test(test_an_answer_is_cut_at_a_whole_entry),
         cmocka_unit_test(test_own_forms_of_channels),
+        cmocka_unit_test(test_an_own_broadcast_is_known_by_its_first_bytes),
         cmocka_unit_test(test_odd_broadcasts),
         cmocka_unit_test(test_a_broadcast_cut_anywhere_is_refused),
         cmocka_unit_test(test_a_short_sink_is_too_big),

@@ -13,6 +13,7 @@
 
 static struct shm_fixture fixture;
 static struct ring ring;
+static struct directory *directory;
 static struct replay_walk walk;
 static struct {
     const struct replay *to;
@@ -33,6 +34,8 @@ static int setup(void **state)
     (void)state;
     shm_fixture_init(&fixture, 1, 1u << 20);
     ring_open(&ring, &fixture.views[0]);
+    directory = directory_new(&fixture.views[0]);
+    assert_non_null(directory);
     walk = (struct replay_walk){ .ring = &ring, .give = give };
     n_given = 0;
     return 0;
@@ -42,6 +45,9 @@ static int teardown(void **state)
 {
     (void)state;
     free(walk.record);
+    for (uint32_t bucket = 0; bucket < DIRECTORY_BUCKETS; bucket++)
+        assert_int_equal(directory_members(&fixture.master, bucket), 0);
+    directory_free(directory);
     shm_fixture_destroy(&fixture);
     return 0;
 }
@@ -106,7 +112,9 @@ static struct replay replay_in(const char *const *rooms, const uint64_t *since, 
                                uint64_t from)
 {
     static uint8_t stored[RECOVERY_ROOMS_BYTES_MAX];
-    struct replay r = { .nsp = slice_text("/"), .from = from, .resume = from, .at = from };
+    struct replay r = {
+        .directory = directory, .nsp = slice_text("/"), .from = from, .resume = from, .at = from
+    };
     uint32_t n_bytes = 0;
 
     memcpy(r.id, ME, sizeof r.id);
@@ -203,6 +211,33 @@ static void test_joins_and_leaves_by_record_are_followed_from_where_they_were_no
     assert_true(when == r.resume);
     assert_false(recoverable_next_room(slice_of(stored, n_bytes), &at, &room, &when));
     replay_close(&r);
+}
+
+static uint64_t holds(const char *room)
+{
+    struct slice text = room == NULL ? (struct slice){ NULL, 0 } : name(room);
+
+    return directory_members(&fixture.master, record_bucket(record_hash(KEY, name("/"), text)));
+}
+
+static void test_what_is_for_its_rooms_is_wanted_while_it_is_under_way(void **state)
+{
+    static const char *const rooms[] = { "a" };
+    static const uint64_t since[] = { 0 };
+    struct replay r = replay_in(rooms, since, 1, ring_tail(&ring));
+
+    (void)state;
+    assert_true(holds("a"));
+    assert_true(holds(NULL));
+    assert_false(holds("x"));
+    change(RECORD_JOIN, ME, "x", 0);
+    change(RECORD_LEAVE, ME, "a", 0);
+    run(&r);
+    assert_true(holds("x"));
+    assert_false(holds("a"));
+    replay_close(&r);
+    assert_false(holds("x"));
+    assert_false(holds(NULL));
 }
 
 static void test_a_disconnect_by_the_server_ends_it_a_takeover_does_not(void **state)
@@ -305,7 +340,7 @@ static void test_who_has_got_enough_for_this_turn_waits_for_the_next(void **stat
 static void test_damaged_rooms_are_refused(void **state)
 {
     uint8_t stored[RECOVERY_ROOMS_BYTES_MAX];
-    struct replay r = { .nsp = slice_text("/") };
+    struct replay r = { .directory = directory, .nsp = slice_text("/") };
     uint32_t n_bytes = 0;
 
     (void)state;
@@ -326,6 +361,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             test_joins_and_leaves_by_record_are_followed_from_where_they_were_not_taken_in, setup,
             teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_for_its_rooms_is_wanted_while_it_is_under_way,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_disconnect_by_the_server_ends_it_a_takeover_does_not,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_history_that_is_written_over_is_an_end_and_no_hole,

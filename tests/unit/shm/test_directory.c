@@ -68,6 +68,69 @@ static void test_clearing_a_dead_column_leaves_the_others(void **state)
     directory_free(two);
 }
 
+/* The same with recovery. */
+static int setup_recovery(void **state)
+{
+    struct config config = { .workers = 3,
+                             .ring_bytes = 1u << 20,
+                             .max_connections_per_worker = 256,
+                             .recovery_ms = 60000 };
+
+    (void)state;
+    memset(&fixture, 0, sizeof fixture);
+    fixture.config = config;
+    if (region_create(&fixture.master, &fixture.config) != 0)
+        abort();
+    for (uint32_t slot = 0; slot < PEAL_SLOTS_ALL; slot++) {
+        fixture.master.bells[slot] = -1;
+        fixture.views[slot] = fixture.master;
+        fixture.views[slot].self = slot;
+    }
+    return 0;
+}
+
+static void test_who_is_away_may_want_it_for_as_long_as_the_ring_remembers(void **state)
+{
+    uint64_t *tail = &fixture.master.header->ring.tail;
+    uint64_t units = fixture.master.header->ring.units;
+    struct directory *one = directory_new(&fixture.views[1]);
+
+    (void)state;
+    assert_false(directory_wanted(&fixture.master, 7));
+    directory_keep(&fixture.views[1], 7, 0); /* the very first position is one */
+    assert_true(directory_wanted(&fixture.master, 7));
+    assert_false(directory_wanted(&fixture.master, 8));
+    *tail = units;
+    assert_true(directory_wanted(&fixture.master, 7));
+    *tail = units + 1;
+    assert_false(directory_wanted(&fixture.master, 7));
+    directory_enter(one, 7);
+    assert_true(directory_wanted(&fixture.master, 7));
+    directory_keep(&fixture.views[1], 7, 5);
+    directory_keep(&fixture.views[2], 7, 3); /* the later position stays */
+    directory_leave(one, 7);
+    *tail = units + 5;
+    assert_true(directory_wanted(&fixture.master, 7));
+    *tail = units + 6;
+    assert_false(directory_wanted(&fixture.master, 7));
+    directory_keep(&fixture.views[1], 7, *tail);
+    directory_clear(&fixture.master, 1); /* who kept it may die */
+    assert_true(directory_wanted(&fixture.master, 7));
+    directory_free(one);
+}
+
+static void test_without_recovery_only_members_count(void **state)
+{
+    struct directory *one = directory_new(&fixture.views[1]);
+
+    (void)state;
+    directory_keep(&fixture.views[1], 7, 0);
+    assert_false(directory_wanted(&fixture.master, 7));
+    directory_enter(one, 7);
+    assert_true(directory_wanted(&fixture.master, 7));
+    directory_free(one);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -75,6 +138,10 @@ int main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(test_clearing_a_dead_column_leaves_the_others, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(
+            test_who_is_away_may_want_it_for_as_long_as_the_ring_remembers, setup_recovery,
+            teardown),
+        cmocka_unit_test_setup_teardown(test_without_recovery_only_members_count, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -334,6 +334,36 @@ static void test_the_dead_s_are_detached_as_of_their_cursor_wherever_they_lie(vo
     assert_int_equal(rooms_of(at[2], &sum), 1);
 }
 
+static bool wanted(uint32_t room)
+{
+    struct slice nsp = namespace_name(&fixture.master, NSP);
+    struct slice name = room == UINT32_MAX ? (struct slice){ NULL, 0 } : name_of(room);
+
+    return directory_wanted(&fixture.master,
+                            record_bucket(record_hash(fixture.master.header->hash_key, nsp, name)));
+}
+
+static void test_rooms_of_the_dead_are_wanted_until_the_ring_has_been_written_over(void **state)
+{
+    uint8_t pid[PID_BYTES];
+    uint32_t at = open_socket(0, 5, pid);
+
+    (void)state;
+    shm_fixture_name(&fixture, NSP);
+    fixture.master.header->ring.tail = 40;
+    for (uint32_t room = 0; room < 30; room++)
+        joined(0, at, room, 5);
+    assert_false(wanted(0));
+    assert_int_equal(reap_worker(0, 20, 1000), 1);
+    assert_true(wanted(UINT32_MAX));
+    for (uint32_t room = 0; room < 30; room++)
+        assert_true(wanted(room));
+    assert_false(wanted(31));
+    fixture.master.header->ring.tail = 41 + fixture.master.header->ring.units;
+    assert_false(wanted(0));
+    assert_false(wanted(UINT32_MAX));
+}
+
 static void test_a_kill_in_mid_update_leaves_the_older_copy(void **state)
 {
     uint8_t pid[PID_BYTES];
@@ -428,6 +458,9 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(
             test_the_dead_s_are_detached_as_of_their_cursor_wherever_they_lie, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_rooms_of_the_dead_are_wanted_until_the_ring_has_been_written_over, setup,
+            teardown),
         cmocka_unit_test_setup_teardown(test_a_kill_in_mid_update_leaves_the_older_copy, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_kill_at_any_instant_leaves_a_state_that_once_was,

@@ -188,6 +188,34 @@ static enum ring_history copy(const struct ring *ring, uint64_t position, uint32
     return ring_copy(ring, position, copied, sizeof copied, n);
 }
 
+static void test_joins_are_taken_when_all_who_gate_have_passed_the_last_one(void **state)
+{
+    uint64_t at;
+
+    (void)state;
+    assert_true(ring_joins_taken(&bridge));
+    add(&w0);
+    add(&w1);
+    at = reserve(&bridge, 2);
+    ring_note_join(&bridge, at + 2);
+    assert_false(ring_joins_taken(&bridge)); /* before it is committed */
+    commit(&bridge, at, 2);
+    ring_release(&w0, at + 2);
+    assert_false(ring_joins_taken(&bridge));
+    ring_release(&w1, at + 1);
+    assert_false(ring_joins_taken(&bridge));
+    (void)append(&bridge, 1); /* no join */
+    ring_release(&w1, at + 2);
+    assert_true(ring_joins_taken(&bridge));
+    at = reserve(&w2, 1);
+    ring_note_join(&w2, at + 1);
+    commit(&w2, at, 1);
+    ring_release(&w0, at + 1);
+    assert_false(ring_joins_taken(&bridge));
+    ring_consumer_remove(&master, 1); /* a dead one is waited for by nobody */
+    assert_true(ring_joins_taken(&bridge));
+}
+
 static void test_history_is_readable_until_it_is_overwritten(void **state)
 {
     uint64_t at = 0;
@@ -288,6 +316,7 @@ int main(void)
         RING_TEST(test_a_lost_race_is_tried_again_behind_the_winner),
         RING_TEST(test_a_race_lost_to_the_last_room_is_full_and_leaves_no_intent),
         RING_TEST(test_a_floor_found_while_a_consumer_came_is_not_beyond_it),
+        RING_TEST(test_joins_are_taken_when_all_who_gate_have_passed_the_last_one),
         RING_TEST(test_history_is_readable_until_it_is_overwritten),
         RING_TEST(test_history_tells_a_hole_from_the_middle_of_a_record),
         RING_TEST(test_a_record_longer_than_the_buffer_is_not_copied),

@@ -52,6 +52,32 @@ static void test_an_identity_leads_to_its_owner(void **state)
     sessions_free(s);
 }
 
+static void test_a_socket_exists_until_it_is_released_and_while_it_changes(void **state)
+{
+    struct sessions *s = sessions_new(&fixture.views[1]);
+    uint8_t id[15], sid[15];
+    uint32_t index = session_claim(s, SESSION_SOCKET, 1, 0, id);
+    uint32_t engine = session_claim(s, SESSION_ENGINE, 1, 0, sid);
+    struct shm_session *e = &fixture.master.sessions[index];
+
+    (void)state;
+    assert_true(session_exists(&fixture.master, index, id));
+    assert_false(session_exists(&fixture.master, engine, sid));
+    assert_false(session_exists(&fixture.master, UINT32_MAX, id));
+    session_detach(&fixture.master, index);
+    assert_false(found(SESSION_SOCKET, index, id));
+    assert_true(session_exists(&fixture.master, index, id));
+    id[14] ^= 1;
+    assert_false(session_exists(&fixture.master, index, id));
+    e->stamp |= 1; /* somebody is writing: who knows? */
+    assert_true(session_exists(&fixture.master, index, id));
+    e->stamp++;
+    session_release(s, index);
+    id[14] ^= 1;
+    assert_false(session_exists(&fixture.master, index, id));
+    sessions_free(s);
+}
+
 static void test_every_bit_of_an_id_counts(void **state)
 {
     struct sessions *s = sessions_new(&fixture.views[0]);
@@ -227,6 +253,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_an_identity_leads_to_its_owner, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_a_socket_exists_until_it_is_released_and_while_it_changes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_every_bit_of_an_id_counts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_an_index_out_of_range_is_nobodys, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_released_identity_is_gone_and_its_index_rests, setup,
