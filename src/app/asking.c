@@ -62,15 +62,14 @@ static void out_of_time(struct peal_host *host, void *context)
 void host_take_answer(struct peal_host *host, const struct record_view *view)
 {
     struct request *r = request_find(&host->requests, view->header->id);
-    bool is_late = r != NULL && r->overtime;
 
-    if (r != NULL && r->kind == REQUEST_CLUSTER) {
+    if (r == NULL)
+        return; /* too late */
+    if (r->kind == REQUEST_CLUSTER)
         cluster_take(host, r, view);
-        return;
-    }
-    if (requests_take(&host->requests, view) != NULL)
+    else if (requests_take(&host->requests, view) == r)
         finish(host, r, false);
-    else if (is_late && (r->waiting & BRIDGE) == 0)
+    else if (r->overtime && (r->waiting & BRIDGE) == 0)
         finish(host, r, true);
 }
 

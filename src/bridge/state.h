@@ -139,7 +139,7 @@ bool bridge_publish(struct bridge *b, struct slice channel, struct slice payload
 /* On the channel for answers; asker.bytes != NULL: on that of the asker alone. */
 bool bridge_respond(struct bridge *b, struct slice nsp, struct slice asker, struct slice payload);
 
-/* Appends a record that came from Redis. FULL: it is kept, behind those that are, and bridge.n_pending is not 0. */
+/* append.c: appends a record that came from Redis. FULL: it is kept, behind those that are, and bridge.n_pending is not 0. */
 void bridge_append(struct bridge *b, struct record_spec *spec);
 void bridge_retry(struct bridge *b);
 
