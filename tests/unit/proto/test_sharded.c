@@ -213,7 +213,8 @@ static void test_what_cannot_be_acted_on_is_bad(void **state)
         /* no namespace, or none that is a text */
         "{\"type\":3,\"data\":{\"packet\":{\"type\":2,\"data\":[\"e\"]},\"opts\":{}}}",
         "{\"type\":3,\"nsp\":4,\"data\":{\"packet\":{\"type\":2,\"data\":[\"e\"]},\"opts\":{}}}",
-        /* packets of other types, without a name, lists that are none */
+        /* packets of other types, without a name, lists that are none
+         * NOLINTNEXTLINE(bugprone-suspicious-missing-comma): cut for the length of the line */
         "{\"type\":3,\"nsp\":\"/"
         "\",\"data\":{\"packet\":{\"type\":0,\"data\":[\"e\"]},\"opts\":{}}}",
         "{\"type\":3,\"nsp\":\"/\",\"data\":{\"packet\":{\"type\":2,\"data\":[]},\"opts\":{}}}",
