@@ -145,7 +145,7 @@ for (const balance of ['leastconn', 'reuseport', 'iphash']) {
     assert.equal((await peal.metrics()).sum('peal_connections_refused_total', { reason: 'pending' }), 50);
     for (const raw of silent.filter((one) => one.hasEnded())) assert.match((await raw.readAll()).toString(), /max_pending/);
     for (const raw of silent) raw.reset();
-    assert.equal((await waitFor(() => httpRequest(`${peal.url}/livez`).catch(() => null), { what: 'service' })).status, 200);
+    await waitFor(async () => (await httpRequest(`${peal.url}/livez`).catch(() => ({}))).status === 200, { what: 'service' });
     sameWorkers(peal, [worker]);
   });
 }
