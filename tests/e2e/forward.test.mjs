@@ -1,6 +1,6 @@
 // forward.test.mjs: app = forward: a Node application behind Peal, its handlers unchanged, against the same application without Peal; and what can go wrong.
 // PEAL_FULL=1: the load test in full.
-// @test parallel timeout=400
+// @test parallel no-asan timeout=400
 import assert from 'node:assert/strict';
 import { ask, ioClient, ioClients, once, redisClient, sleep, slow, startNodeServer, startPeal, startRedis, test, waitFor, within } from './lib/index.mjs';
 import { subscribed } from './lib/cluster.mjs';

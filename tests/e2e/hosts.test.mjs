@@ -1,5 +1,5 @@
 // hosts.test.mjs: three hosts behind the load balancers of deploy/, each sticky in its way; one host is drained and comes back, one dies. Nobody outside the dead
-// one's sessions may ever hear "Session ID unknown". PEAL_FULL=1 is the whole bar: 300 clients that poll and 700 WebSockets. @test no-asan timeout=900
+// one's sessions may ever hear "Session ID unknown". PEAL_FULL=1 is the whole bar: 300 clients that poll and 700 WebSockets. @test parallel no-asan timeout=900
 import assert from 'node:assert/strict';
 import { freePort, httpRequest, ioClient, startPeal, startRedis, test, waitFor } from './lib/index.mjs';
 import { startDeployedHaproxy, startDeployedNginx } from './lib/deployed.mjs';

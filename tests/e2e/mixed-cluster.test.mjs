@@ -1,5 +1,5 @@
 // mixed-cluster.test.mjs: Node servers and Peal hosts in one cluster, each asking the others: every call, in every direction, as if all were Node.
-// @test no-asan timeout=600
+// @test parallel no-asan timeout=600
 import assert from 'node:assert/strict';
 import { dirname, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';

@@ -2,7 +2,7 @@
 // bridge's memory stays within redis_buffer_bytes and what a bridge needs anyway, and messages go both ways again within 5 s of Redis being back, without
 // anybody's doing. What peers get is in order and never twice, and each message that they do not get is counted.
 //
-// Messages a second: PEAL_OUTAGE_RATE, else 1,000; with PEAL_FULL=1 5,000, and outages of 30 s instead of 8. @test parallel timeout=600
+// Messages a second: PEAL_OUTAGE_RATE, else 1,000; with PEAL_FULL=1 5,000, and outages of 30 s instead of 8. @test parallel no-asan timeout=600
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { defer, ioClient, pealBinary, redisClient, sleep, slow, startForwarder, startNodeServer, startPeal, startRedis, test, waitFor, wsClient } from './lib/index.mjs';

@@ -1,5 +1,5 @@
 // sharded.test.mjs: redis_adapter = sharded: Peal hosts and Node servers with createShardedAdapter are one Socket.IO server, on one Redis 7 and on a Redis Cluster.
-// @test no-asan timeout=400
+// @test parallel no-asan timeout=400
 import assert from 'node:assert/strict';
 import { dirname, join } from 'node:path';
 import { ask, ioClient, pealBinary, sleep, startNodeServer, startPeal, test, waitFor, within } from './lib/index.mjs';
