@@ -1,5 +1,5 @@
 // addresses.test.mjs: whose address a client has: behind real nginx and HAProxy, and behind proxies that lie; limits by it; what a kill leaves of them.
-// @test parallel timeout=300
+// @test parallel no-asan timeout=300
 import assert from 'node:assert/strict';
 import { dirname, join } from 'node:path';
 import { httpRequest, ioClient, ask as askClient, pealBinary, rawConnect, readResponse, startNodeServer, startPeal, startRedis, temporaryFolder, test, upgradeRequest, waitFor } from './lib/index.mjs';

@@ -1,5 +1,5 @@
 // redis-access.test.mjs: every way to a real Redis: password, user, password file, database, TLS, Unix socket; and what is said when it is the wrong one.
-// @test parallel timeout=240
+// @test parallel no-asan timeout=240
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
