@@ -589,8 +589,17 @@ async function receiveAnswer(t, target, c, { text, hex }, { what, state }) {
       if (behind !== '') await receiveFrames(c, behind, { what, state });
       return;
     }
-    queue.push(...answer.body.split('\x1e').filter((one) => !isGreeting(one)));
+    const packets = answer.body.split('\x1e');
+    queue.push(...packets.filter((one) => !isGreeting(one)));
     if (polled) state.polling = false;
+    // The greeting of Peal's module may come in the next body: it is taken here, or it would take the next GET away.
+    for (let greeted = packets.some(isGreeting); polled && !onNode && packets.some((one) => one.startsWith('40')) && !greeted;) {
+      const more = await httpConnection(t, target);
+      more.write(requestFor(c.request, state.sid));
+      const { body } = await readAnswer(more, { timeout: 10000 });
+      greeted = body.split('\x1e').some(isGreeting);
+      queue.push(...body.split('\x1e').filter((one) => !isGreeting(one)));
+    }
   }
   const wantedPackets = expected.body.split('\x1e').map(translateBack);
   while (queue.length < wantedPackets.length) {
