@@ -78,7 +78,7 @@ struct bridge_query *query_open(struct bridge *b, const struct bridge_namespace 
 
 static struct bridge_query *find(struct bridge *b, uint64_t id)
 {
-    for (uint32_t i = 0; i < BRIDGE_QUERIES_MAX; i++)
+    for (uint32_t i = 0; i < b->queries_end; i++)
         if (b->queries[i].id == id && id != 0)
             return &b->queries[i];
     return NULL;
@@ -253,7 +253,7 @@ void query_reply(struct bridge *b, const struct record_view *view)
 
 void query_gone(struct bridge *b, uint32_t slot)
 {
-    for (uint32_t i = 0; i < BRIDGE_QUERIES_MAX; i++) {
+    for (uint32_t i = 0; i < b->queries_end; i++) {
         struct bridge_query *q = &b->queries[i];
 
         if (q->id == 0 || slot >= PEAL_SLOTS || (q->waiting >> slot & 1) == 0)

@@ -67,6 +67,11 @@ static void enter(struct bridge *b, struct bridge_namespace *n)
     if (n->subscribed || b->in.state != LINK_UP)
         return;
     n->subscribed = say(b, n, "PSUBSCRIBE", "SUBSCRIBE");
+    if (!n->subscribed) {
+        link_fail(&b->in, b->now_ms,
+                  "out of memory"); /* half a subscription would be none to peers */
+        return;
+    }
     b->n_subscriptions += SUBSCRIPTIONS_EACH;
     b->subscribed_at_ms = b->now_ms;
 }
@@ -85,7 +90,8 @@ static void on_subscriber_up(struct bridge *b)
         b->namespaces[i].subscribed = false;
         enter(b, &b->namespaces[i]);
     }
-    probe_subscribe(b);
+    if (b->in.state == LINK_UP)
+        probe_subscribe(b);
 }
 
 static struct slice reply_text(const struct redisReply *reply)

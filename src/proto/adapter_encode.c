@@ -4,7 +4,7 @@
  * A message that a Node server cannot read to its last byte ends that server, so event text is
  * validated before it goes out, and a sink that overflowed never yields a message (the caller
  * asks `too_big`). */
-#include "proto/adapter.h"
+#include "proto/adapter_pieces.h"
 
 #include <assert.h>
 
@@ -72,65 +72,6 @@ MUST_USE bool adapter_channel_room(struct slice channel, struct slice key, struc
 
 /* ---- broadcasts ---- */
 
-static void put_names(struct msgpack_sink *sink, const struct slice *names, uint32_t n_names)
-{
-    msgpack_put_array(sink, n_names);
-    for (uint32_t i = 0; i < n_names; i++)
-        msgpack_put_string(sink, names[i]);
-}
-
-static void put_key(struct msgpack_sink *sink, const char *key)
-{
-    msgpack_put_string(sink, slice_text(key));
-}
-
-static void put_true(struct msgpack_sink *sink, const char *key, bool there)
-{
-    if (there) {
-        put_key(sink, key);
-        msgpack_put_bool(sink, true);
-    }
-}
-
-static void put_flags(struct msgpack_sink *sink, const struct adapter_flags *flags)
-{
-    msgpack_put_map(sink, (uint32_t)flags->expects_single + flags->has_timeout +
-                              flags->is_volatile + flags->has_compress + flags->is_broadcast);
-    put_true(sink, "expectSingleResponse", flags->expects_single);
-    if (flags->has_timeout) {
-        put_key(sink, "timeout");
-        msgpack_put_number(sink, flags->timeout_ms);
-    }
-    put_true(sink, "volatile", flags->is_volatile);
-    if (flags->has_compress) {
-        put_key(sink, "compress");
-        msgpack_put_bool(sink, flags->compress);
-    }
-    put_true(sink, "broadcast", flags->is_broadcast);
-}
-
-static void put_opts(struct msgpack_sink *sink, const struct adapter_opts *opts)
-{
-    msgpack_put_map(sink, 3);
-    put_key(sink, "rooms");
-    put_names(sink, opts->rooms, opts->n_rooms);
-    put_key(sink, "except");
-    put_names(sink, opts->except, opts->n_except);
-    put_key(sink, "flags");
-    put_flags(sink, &opts->flags);
-}
-
-static enum adapter_result put_text(struct msgpack_sink *sink, struct msgpack_sink *scratch,
-                                    const struct msgpack_text *text)
-{
-    switch (msgpack_put_json(sink, text, scratch)) {
-    case MSGPACK_OK: return ADAPTER_OK;
-    case MSGPACK_TOO_BIG: return ADAPTER_TOO_BIG;
-    case MSGPACK_BAD: break;
-    }
-    return ADAPTER_BAD;
-}
-
 static bool is_array(struct slice json)
 {
     uint32_t i = 0;
@@ -153,19 +94,19 @@ MUST_USE enum adapter_result adapter_put_broadcast(struct msgpack_sink *sink,
     msgpack_put_array(sink, 3);
     msgpack_put_string(sink, uid);
     msgpack_put_map(sink, id >= 0 ? 4 : 3);
-    put_key(sink, "type");
+    adapter_put_key(sink, "type");
     msgpack_put_number(sink, 2);
-    put_key(sink, "data");
-    result = put_text(sink, scratch, event);
+    adapter_put_key(sink, "data");
+    result = adapter_put_value(sink, scratch, event);
     if (result != ADAPTER_OK)
         return result;
     if (id >= 0) {
-        put_key(sink, "id");
+        adapter_put_key(sink, "id");
         msgpack_put_number(sink, id);
     }
-    put_key(sink, "nsp");
+    adapter_put_key(sink, "nsp");
     msgpack_put_string(sink, nsp);
-    put_opts(sink, opts);
+    adapter_put_opts(sink, opts);
     return sink->too_big ? ADAPTER_TOO_BIG : ADAPTER_OK;
 }
 
@@ -233,17 +174,6 @@ MUST_USE bool adapter_answer_name(struct adapter_answer *a, struct slice name)
     return end_entry(a, mark);
 }
 
-static void put_json_names(struct msgpack_sink *sink, const struct slice *names, uint32_t n_names)
-{
-    msgpack_put_text(sink, "[");
-    for (uint32_t i = 0; i < n_names; i++) {
-        if (i > 0)
-            msgpack_put_text(sink, ",");
-        msgpack_put_json_string(sink, names[i]);
-    }
-    msgpack_put_text(sink, "]");
-}
-
 MUST_USE bool adapter_answer_socket(struct adapter_answer *a, const struct adapter_socket *socket)
 {
     uint32_t mark = begin_entry(a);
@@ -253,7 +183,7 @@ MUST_USE bool adapter_answer_socket(struct adapter_answer *a, const struct adapt
     msgpack_put_text(a->_sink, ",\"handshake\":");
     msgpack_put_bytes(a->_sink, socket->handshake);
     msgpack_put_text(a->_sink, ",\"rooms\":");
-    put_json_names(a->_sink, socket->rooms, socket->n_rooms);
+    adapter_put_json_names(a->_sink, socket->rooms, socket->n_rooms);
     msgpack_put_text(a->_sink, ",\"data\":");
     msgpack_put_bytes(a->_sink, socket->data);
     msgpack_put_text(a->_sink, "}");
@@ -308,13 +238,13 @@ static enum adapter_result put_value(struct msgpack_sink *sink, struct msgpack_s
     enum adapter_result result = ADAPTER_OK;
 
     msgpack_put_map(sink, has_value ? 3 : 2);
-    put_key(sink, "type");
+    adapter_put_key(sink, "type");
     msgpack_put_number(sink, type);
-    put_key(sink, "requestId");
+    adapter_put_key(sink, "requestId");
     msgpack_put_string(sink, request_id);
     if (has_value) {
-        put_key(sink, name);
-        result = put_text(sink, scratch, value);
+        adapter_put_key(sink, name);
+        result = adapter_put_value(sink, scratch, value);
     }
     return result == ADAPTER_OK && sink->too_big ? ADAPTER_TOO_BIG : result;
 }
@@ -357,9 +287,9 @@ static void put_request_head(struct msgpack_sink *sink, struct slice uid, struct
 static void put_json_opts(struct msgpack_sink *sink, const struct adapter_opts *opts)
 {
     msgpack_put_text(sink, ",\"opts\":{\"rooms\":");
-    put_json_names(sink, opts->rooms, opts->n_rooms);
+    adapter_put_json_names(sink, opts->rooms, opts->n_rooms);
     msgpack_put_text(sink, ",\"except\":");
-    put_json_names(sink, opts->except, opts->n_except);
+    adapter_put_json_names(sink, opts->except, opts->n_except);
     msgpack_put_text(sink, "}");
 }
 
@@ -371,7 +301,7 @@ void adapter_put_membership(struct msgpack_sink *sink, enum adapter_type type, s
     put_request_head(sink, uid, (struct slice){ NULL, 0 }, type == ADAPTER_JOIN ? "2" : "3");
     put_json_opts(sink, opts);
     msgpack_put_text(sink, ",\"rooms\":");
-    put_json_names(sink, names, n_names);
+    adapter_put_json_names(sink, names, n_names);
     msgpack_put_text(sink, "}");
 }
 
@@ -402,7 +332,7 @@ void adapter_put_query(struct msgpack_sink *sink, enum adapter_type type, struct
                                                  : "5");
     if (type == ADAPTER_SOCKETS) {
         msgpack_put_text(sink, ",\"rooms\":");
-        put_json_names(sink, opts->rooms, opts->n_rooms);
+        adapter_put_json_names(sink, opts->rooms, opts->n_rooms);
     } else if (type == ADAPTER_FETCH) {
         put_json_opts(sink, opts);
     }
@@ -419,24 +349,24 @@ MUST_USE enum adapter_result adapter_put_broadcast_request(
     if (!is_array(event->json))
         return ADAPTER_BAD;
     msgpack_put_map(sink, 5);
-    put_key(sink, "uid");
+    adapter_put_key(sink, "uid");
     msgpack_put_string(sink, uid);
-    put_key(sink, "requestId");
+    adapter_put_key(sink, "requestId");
     msgpack_put_string(sink, request_id);
-    put_key(sink, "type");
+    adapter_put_key(sink, "type");
     msgpack_put_number(sink, ADAPTER_BROADCAST);
-    put_key(sink, "packet");
+    adapter_put_key(sink, "packet");
     msgpack_put_map(sink, 3);
-    put_key(sink, "type");
+    adapter_put_key(sink, "type");
     msgpack_put_number(sink, 2);
-    put_key(sink, "data");
-    result = put_text(sink, scratch, event);
+    adapter_put_key(sink, "data");
+    result = adapter_put_value(sink, scratch, event);
     if (result != ADAPTER_OK)
         return result;
-    put_key(sink, "nsp");
+    adapter_put_key(sink, "nsp");
     msgpack_put_string(sink, nsp);
-    put_key(sink, "opts");
-    put_opts(sink, opts);
+    adapter_put_key(sink, "opts");
+    adapter_put_opts(sink, opts);
     return sink->too_big ? ADAPTER_TOO_BIG : ADAPTER_OK;
 }
 
@@ -449,15 +379,15 @@ MUST_USE enum adapter_result adapter_put_server_emit_binary(struct msgpack_sink 
     enum adapter_result result;
 
     msgpack_put_map(sink, request_id.bytes != NULL ? 4 : 3);
-    put_key(sink, "uid");
+    adapter_put_key(sink, "uid");
     msgpack_put_string(sink, uid);
     if (request_id.bytes != NULL) {
-        put_key(sink, "requestId");
+        adapter_put_key(sink, "requestId");
         msgpack_put_string(sink, request_id);
     }
-    put_key(sink, "type");
+    adapter_put_key(sink, "type");
     msgpack_put_number(sink, ADAPTER_SERVER_EMIT);
-    put_key(sink, "data");
-    result = put_text(sink, scratch, data);
+    adapter_put_key(sink, "data");
+    result = adapter_put_value(sink, scratch, data);
     return result == ADAPTER_OK && sink->too_big ? ADAPTER_TOO_BIG : result;
 }

@@ -6,6 +6,7 @@
 
 #include <assert.h>
 
+#include "proto/adapter_pieces.h"
 #include "proto/json.h"
 
 #define SOCKET_ID_UNITS 20 /* what Node takes for a socket id, in UTF-16 units */
@@ -72,17 +73,6 @@ static void text_end(struct msgpack_sink *sink, const struct sharded_head *head)
     msgpack_put_text(sink, "}");
 }
 
-static void text_names(struct msgpack_sink *sink, const struct slice *names, uint32_t n_names)
-{
-    msgpack_put_text(sink, "[");
-    for (uint32_t i = 0; i < n_names; i++) {
-        if (i > 0)
-            msgpack_put_text(sink, ",");
-        msgpack_put_json_string(sink, names[i]);
-    }
-    msgpack_put_text(sink, "]");
-}
-
 static void text_member(struct msgpack_sink *sink, const char *name, struct slice text)
 {
     if (sink->n_bytes > 0 && !sink->too_big && sink->bytes[sink->n_bytes - 1] != '{')
@@ -104,9 +94,9 @@ static void text_opts(struct msgpack_sink *sink, const struct adapter_opts *opts
     char digits[JSON_NUMBER_MAX];
 
     msgpack_put_text(sink, "\"opts\":{\"rooms\":");
-    text_names(sink, opts->rooms, opts->n_rooms);
+    adapter_put_json_names(sink, opts->rooms, opts->n_rooms);
     msgpack_put_text(sink, ",\"except\":");
-    text_names(sink, opts->except, opts->n_except);
+    adapter_put_json_names(sink, opts->except, opts->n_except);
     msgpack_put_text(sink, ",\"flags\":{");
     if (flags->expects_single)
         text_member(sink, "expectSingleResponse", text_bool(true));
@@ -123,17 +113,12 @@ static void text_opts(struct msgpack_sink *sink, const struct adapter_opts *opts
 
 /* ---- MessagePack ---- */
 
-static void pack_key(struct msgpack_sink *sink, const char *key)
-{
-    msgpack_put_string(sink, slice_text(key));
-}
-
 static void pack_begin(struct msgpack_sink *sink, uint32_t type, uint32_t n_members)
 {
     msgpack_put_map(sink, 4);
-    pack_key(sink, "type");
+    adapter_put_key(sink, "type");
     msgpack_put_number(sink, type);
-    pack_key(sink, "data");
+    adapter_put_key(sink, "data");
     msgpack_put_map(sink, n_members);
 }
 
@@ -141,68 +126,22 @@ static void pack_request_id(struct msgpack_sink *sink, const struct sharded_head
 {
     if (head->request_id.bytes == NULL)
         return;
-    pack_key(sink, "requestId");
+    adapter_put_key(sink, "requestId");
     msgpack_put_string(sink, head->request_id);
 }
 
 static void pack_end(struct msgpack_sink *sink, const struct sharded_head *head)
 {
-    pack_key(sink, "uid");
+    adapter_put_key(sink, "uid");
     msgpack_put_string(sink, head->uid);
-    pack_key(sink, "nsp");
+    adapter_put_key(sink, "nsp");
     msgpack_put_string(sink, head->nsp);
-}
-
-static void pack_names(struct msgpack_sink *sink, const struct slice *names, uint32_t n_names)
-{
-    msgpack_put_array(sink, n_names);
-    for (uint32_t i = 0; i < n_names; i++)
-        msgpack_put_string(sink, names[i]);
-}
-
-static void pack_true(struct msgpack_sink *sink, const char *key, bool there)
-{
-    if (!there)
-        return;
-    pack_key(sink, key);
-    msgpack_put_bool(sink, true);
 }
 
 static void pack_opts(struct msgpack_sink *sink, const struct adapter_opts *opts)
 {
-    const struct adapter_flags *flags = &opts->flags;
-
-    pack_key(sink, "opts");
-    msgpack_put_map(sink, 3);
-    pack_key(sink, "rooms");
-    pack_names(sink, opts->rooms, opts->n_rooms);
-    pack_key(sink, "except");
-    pack_names(sink, opts->except, opts->n_except);
-    pack_key(sink, "flags");
-    msgpack_put_map(sink, (uint32_t)flags->expects_single + flags->has_timeout +
-                              flags->is_volatile + flags->has_compress + flags->is_broadcast);
-    pack_true(sink, "expectSingleResponse", flags->expects_single);
-    if (flags->has_timeout) {
-        pack_key(sink, "timeout");
-        msgpack_put_number(sink, flags->timeout_ms);
-    }
-    pack_true(sink, "volatile", flags->is_volatile);
-    if (flags->has_compress) {
-        pack_key(sink, "compress");
-        msgpack_put_bool(sink, flags->compress);
-    }
-    pack_true(sink, "broadcast", flags->is_broadcast);
-}
-
-static enum adapter_result pack_text(struct msgpack_sink *sink, struct msgpack_sink *scratch,
-                                     const struct msgpack_text *text)
-{
-    switch (msgpack_put_json(sink, text, scratch)) {
-    case MSGPACK_OK: return ADAPTER_OK;
-    case MSGPACK_TOO_BIG: return ADAPTER_TOO_BIG;
-    case MSGPACK_BAD: break;
-    }
-    return ADAPTER_BAD;
+    adapter_put_key(sink, "opts");
+    adapter_put_opts(sink, opts);
 }
 
 /* ---- both ---- */
@@ -244,12 +183,12 @@ MUST_USE enum adapter_result sharded_put_broadcast(struct msgpack_sink *sink,
         return done(sink, ADAPTER_OK);
     }
     pack_begin(sink, 3, has_id ? 3 : 2);
-    pack_key(sink, "packet");
+    adapter_put_key(sink, "packet");
     msgpack_put_map(sink, 2);
-    pack_key(sink, "type");
+    adapter_put_key(sink, "type");
     msgpack_put_number(sink, 2);
-    pack_key(sink, "data");
-    result = pack_text(sink, scratch, event);
+    adapter_put_key(sink, "data");
+    result = adapter_put_value(sink, scratch, event);
     pack_request_id(sink, head);
     pack_opts(sink, opts);
     pack_end(sink, head);
@@ -280,8 +219,8 @@ static enum adapter_result put_packet(struct msgpack_sink *sink, struct msgpack_
     }
     pack_begin(sink, type, head->request_id.bytes != NULL ? 2 : 1);
     pack_request_id(sink, head);
-    pack_key(sink, "packet");
-    result = pack_text(sink, scratch, value);
+    adapter_put_key(sink, "packet");
+    result = adapter_put_value(sink, scratch, value);
     pack_end(sink, head);
     return done(sink, result);
 }
@@ -320,7 +259,7 @@ void sharded_put_membership(struct msgpack_sink *sink, enum adapter_type type,
     text_begin(sink, type == ADAPTER_JOIN ? "4" : "5");
     text_opts(sink, opts);
     msgpack_put_text(sink, ",\"rooms\":");
-    text_names(sink, names, n_names);
+    adapter_put_json_names(sink, names, n_names);
     text_end(sink, head);
 }
 

@@ -5,25 +5,10 @@
  * shows. */
 #include "proto/msgpack.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-
+#include "lib/fuzz_sinks.h"
 #include "proto/json.h"
 
 #define INPUT_MAX 20000
-#define CHECK(condition)   \
-    ((condition) ? (void)0 \
-                 : (fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition), abort()))
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
-
-static struct msgpack_sink new_sink(uint64_t n_max)
-{
-    char *bytes = malloc(n_max > 0 ? n_max : 1);
-
-    CHECK(bytes != NULL);
-    return msgpack_sink_of(bytes, (uint32_t)n_max);
-}
 
 static uint64_t attachment_bytes(const struct msgpack_text *text)
 {

@@ -2,35 +2,10 @@
  * must read as the same. */
 #include "proto/sharded.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-
+#include "lib/fuzz_sinks.h"
 #include "proto/json.h"
 
 #define INPUT_MAX 20000
-#define CHECK(condition)   \
-    ((condition) ? (void)0 \
-                 : (fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition), abort()))
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
-
-static struct msgpack_sink new_sink(uint64_t n_max)
-{
-    char *bytes = malloc(n_max > 0 ? n_max : 1);
-
-    CHECK(bytes != NULL);
-    return msgpack_sink_of(bytes, (uint32_t)n_max);
-}
-
-static bool same_names(const struct slice *a, uint32_t n_a, const struct slice *b, uint32_t n_b)
-{
-    if (n_a != n_b)
-        return false;
-    for (uint32_t i = 0; i < n_a; i++)
-        if (!slice_equal(a[i], b[i]))
-            return false;
-    return true;
-}
 
 static void check_same(const struct sharded_message *a, const struct sharded_message *b)
 {
