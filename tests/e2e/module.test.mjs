@@ -109,17 +109,20 @@ test('a worker of chat that is new has the messages of the others', async (t) =>
   await ask(before, 'enter', 'r');
   for (let i = 0; i < 3; i++) await ask(before, 'say', 'r', `${i}`);
   for (const { pid } of workersOf(peal)) {
-    // whichever has ann: one is killed, its successor asks the other; then the other one is
+    // whichever has ann: one is killed, its successor asks the other; then the other one is. A successor that serves nobody yet has
+    // perhaps not asked yet: clients are let in until each worker has some
     const gone = workersOf(peal).length;
     process.kill(pid, 'SIGKILL');
     await waitFor(() => workersOf(peal).length === gone && !workersOf(peal).some((w) => w.pid === pid));
     const seen = async () => {
       const clients = await Promise.all(Array.from({ length: 8 }, (_, i) => ioClient(t, peal.url, { auth: { name: `n${i}` } })));
       const lists = await Promise.all(clients.map((c) => ask(c, 'enter', 'r')));
+      const m = await peal.metrics();
+      const everywhere = [0, 1].every((worker) => m.get('peal_connections', { worker, transport: 'websocket' }) > 0);
       clients.forEach((c) => c.disconnect());
-      return lists.every(({ messages }) => messages.map((m) => m.text).join() === '0,1,2');
+      return everywhere && lists.every(({ messages }) => messages.map((m) => m.text).join() === '0,1,2');
     };
-    await waitFor(() => seen().catch(() => false), { timeout: 10000 });
+    await waitFor(() => seen().catch(() => false), { timeout: 20000 });
   }
 });
 
