@@ -112,9 +112,15 @@ static int client_bind(const struct engine *e, const struct client *c)
     return bind(c->fd, (struct sockaddr *)&from, sizeof from);
 }
 
+static const struct target *target_of(struct engine *e, const struct client *c)
+{
+    return e->config.target_of ? e->config.target_of(e, c)
+                               : &e->config.targets[c->id % e->config.n_targets];
+}
+
 static void client_start(struct engine *e, struct client *c)
 {
-    const struct target *t = &e->config.targets[c->id % e->config.n_targets];
+    const struct target *t = target_of(e, c);
     int on = 1;
     int size = (int)e->config.receive_buffer;
 
@@ -135,6 +141,19 @@ static void client_start(struct engine *e, struct client *c)
     }
     c->want_out = true;
     client_arm(e, c, EPOLL_CTL_ADD);
+}
+
+void engine_begin(struct engine *e, struct client *c)
+{
+    assert(c->fd < 0);
+    c->silent = false;
+    c->unread = false;
+    c->closing = false;
+    if (c->id >= e->next_start)
+        e->next_start = c->id + 1;
+    if (e->start_end < e->next_start)
+        e->start_end = e->next_start;
+    client_start(e, c);
 }
 
 uint32_t engine_start(struct engine *e, uint32_t n)
@@ -276,7 +295,7 @@ void client_read(struct engine *e, struct client *c, bool on)
 
 static void send_upgrade(struct engine *e, struct client *c)
 {
-    const struct target *t = &e->config.targets[c->id % e->config.n_targets];
+    const struct target *t = target_of(e, c);
     uint64_t a = random_next(&e->random);
     uint64_t b = random_next(&e->random);
     int n = snprintf(e->request, REQUEST_BYTES_MAX,
@@ -345,8 +364,10 @@ static void on_engineio(struct engine *e, struct client *c, const char *data, si
         return;
     case '1': client_gone(e, c, CAUSE_DISCONNECT); return;
     case '2':
-        if (!c->silent)
-            (void)client_frame(e, c, WIRE_OP_TEXT, "3", data + 1, n - 1);
+        if (c->silent)
+            return;
+        e->n_pings++;
+        (void)client_frame(e, c, WIRE_OP_TEXT, "3", data + 1, n - 1);
         return;
     case '4':
         if (n > 1) {
@@ -390,8 +411,10 @@ static void on_frame(struct engine *e, struct client *c, const struct wire_frame
             e->config.on_message(e, c, data, f->payload_bytes, true);
         return;
     case WIRE_OP_PING:
-        if (!c->silent)
-            (void)client_frame(e, c, WIRE_OP_PONG, "", data, f->payload_bytes);
+        if (c->silent)
+            return;
+        e->n_pings++;
+        (void)client_frame(e, c, WIRE_OP_PONG, "", data, f->payload_bytes);
         return;
     case WIRE_OP_PONG: return;
     case WIRE_OP_CLOSE: on_close_frame(e, c, f); return;
@@ -564,7 +587,7 @@ void engine_turn(struct engine *e, int timeout_ms)
 
             /* Read only to take the signal away; what it means is in shared memory. */
             if (read((int)(events[i].data.u64 >> 32), &count, sizeof count) < 0 && errno != EAGAIN)
-                die("eventfd: %s", strerror(errno));
+                die("event: %s", strerror(errno));
             continue;
         }
         assert(events[i].data.u32 < e->n_clients);

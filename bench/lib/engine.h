@@ -1,11 +1,12 @@
 /* engine.h: very many WebSocket clients in one process, on one epoll.
  *
  *   IDLE -> CONNECTING -> UPGRADING -> [ENGINE -> NAMESPACE ->] OPEN -> CLOSED      (any -> CLOSED)
+ *   CLOSED -> CONNECTING by engine_begin() only
  *
  * Invariant: a client between two frames holds no buffer: bytes are read into one buffer of the
  *            engine, and only a frame cut by a read border, or a send the kernel did not take,
  *            is kept aside. At most `connect_parallel` clients are between IDLE and OPEN at any
- *            time.
+ *            time, but for those that engine_begin() starts.
  * Owns:      descriptors and kept bytes. Callbacks may call any function below but engine_turn().
  * Never:     blocks but in engine_turn(), or for longer than its timeout. */
 #ifndef BENCH_LIB_ENGINE_H
@@ -91,6 +92,8 @@ struct engine_config {
     uint32_t
         sources; /* source addresses per process, 0: the kernel's choice (needed off loopback) */
     uint32_t process; /* index of this process: keeps sources apart */
+    /* Where client `c` connects to, if not to its turn of `targets`; borrowed until the next call. */
+    const struct target *(*target_of)(struct engine *e, const struct client *c);
 
     void (*on_open)(struct engine *e, struct client *c);
     /* One message. Socket.IO: the packet behind Engine.IO's "4". `data` is borrowed for the
@@ -109,6 +112,7 @@ struct engine {
     uint32_t start_end;  /* clients below it may start */
     uint32_t n_starting; /* between IDLE and OPEN */
     uint32_t n_open;
+    uint64_t n_pings; /* answered */
     uint64_t began_ns;
     uint64_t rate_began_ns;
     uint32_t rate_base;
@@ -134,11 +138,15 @@ void engine_destroy(struct engine *e);
 /* Lets `n` more clients start; fewer when there are no more. Returns how many. */
 uint32_t engine_start(struct engine *e, uint32_t n);
 
+/* Starts one client now, IDLE or CLOSED, whatever connect_parallel and connect_rate say. Not from a
+ * callback: the turn may still hold an event of its last connection. */
+void engine_begin(struct engine *e, struct client *c);
+
 /* Waits for at most `timeout_ms`, handles what has come. A descriptor given to engine_watch()
  * counts. */
 void engine_turn(struct engine *e, int timeout_ms);
 
-/* Makes engine_turn() return when `fd` is readable (it must be an eventfd: it is read). */
+/* Makes engine_turn() return when `fd` is readable (an eventfd or a timerfd: eight bytes are read). */
 void engine_watch(struct engine *e, int fd);
 
 /* Sends one message (Socket.IO: a packet, "4" is put before it). False when the client is not

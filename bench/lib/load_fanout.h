@@ -19,6 +19,7 @@ struct candidate {
 };
 
 struct fanout_shared {
+    _Atomic uint64_t expected;
     _Atomic uint64_t lost;
     _Atomic uint64_t repeated;
     _Atomic uint64_t out_of_order; /* of one publisher */

@@ -132,8 +132,10 @@ static uint64_t pss_of(pid_t pid)
 
     (void)snprintf(path, sizeof path, "/proc/%d/smaps_rollup", pid);
     f = fopen(path, "re");
-    if (!f)
+    if (!f && errno != ENOENT && errno != ESRCH && errno != EACCES)
         die("%s: %s", path, strerror(errno));
+    if (!f)
+        return 0;
     while (fgets(line, sizeof line, f) && sscanf(line, "Pss: %llu kB", &kib) != 1)
         ;
     (void)fclose(f);
@@ -157,6 +159,13 @@ uint32_t proc_tree_count(pid_t root)
 
     tree_read(root, &t);
     return t.count;
+}
+
+pid_t proc_parent(pid_t pid)
+{
+    struct entry e;
+
+    return read_stat(pid, &e) ? e.parent : 0;
 }
 
 static bool command_holds(pid_t pid, const char *word)

@@ -16,10 +16,14 @@
 uint64_t proc_tree_cpu_ns(pid_t root);
 /* Time that one process (its first thread) has been on a CPU, in ns, to the nanosecond; dies when it is gone. */
 uint64_t proc_cpu_ns(pid_t pid);
-/* Sum of the proportional set sizes of `root` and all its descendants, in bytes. */
+/* Sum of the proportional set sizes of `root` and all its descendants, in bytes; those that have just
+ * ended, or that we may not read, count nothing. */
 uint64_t proc_tree_pss_bytes(pid_t root);
 /* How many processes `root` and its descendants are. */
 uint32_t proc_tree_count(pid_t root);
+
+/* The parent of `pid`; 0 when it is gone. */
+pid_t proc_parent(pid_t pid);
 
 /* The first descendant of `root` whose command line holds `word`, or 0. */
 pid_t proc_tree_find(pid_t root, const char *word);
