@@ -360,6 +360,9 @@ static void turn(struct bridge *b, int signal_fd)
     ask_expire(b);
     ring_bells(&b->ring);
     b->wire->flush(b);
+    count_add(b->row, COUNT_BELLS_RUNG, b->ring.bells_rung - b->row->counters[COUNT_BELLS_RUNG]);
+    count_add(b->row, COUNT_BELLS_SPARED,
+              b->ring.bells_spared - b->row->counters[COUNT_BELLS_SPARED]);
     shm_store_u64(&b->slot->redis_up, b->wire->is_up(b));
 }
 
