@@ -25,6 +25,7 @@ enum { PHASE_CONNECTED = 1, PHASE_ECHOED };
 struct echo_shared {
     _Atomic uint64_t sent;
     _Atomic uint64_t answered;
+    _Atomic uint64_t repeated; /* or overtaken */
     _Atomic uint64_t out_of_order;
     _Atomic uint64_t foreign; /* damaged, or an answer to nothing */
     _Atomic uint64_t refused;
@@ -127,10 +128,10 @@ static void on_message(struct engine *e, struct client *c, const char *data, siz
     uint32_t number = number_of(x, data, n, binary);
 
     if (number < x->answered[c->id] || number >= x->sent[c->id]) {
-        atomic_fetch_add(&x->shared->foreign, 1);
+        atomic_fetch_add(number >= x->sent[c->id] ? &x->shared->foreign : &x->shared->repeated, 1);
         return;
     }
-    if (number != x->answered[c->id]) { /* what it has overtaken will look foreign */
+    if (number != x->answered[c->id]) { /* what it has overtaken counts as repeated, if it comes */
         atomic_fetch_add(&x->shared->out_of_order, 1);
         x->done += number - x->answered[c->id];
         x->answered[c->id] = number;
@@ -248,11 +249,13 @@ int load_run_echo(const struct load_options *o)
     json_u64(&l.json, "expected", sent);
     json_u64(&l.json, "answered", s->answered);
     json_u64(&l.json, "lost", sent - s->answered);
+    json_u64(&l.json, "repeated", s->repeated);
     json_u64(&l.json, "out_of_order", s->out_of_order);
     json_u64(&l.json, "foreign", s->foreign);
     json_u64(&l.json, "refused", s->refused);
     json_f64(&l.json, "round_trips_per_second", (double)s->answered / seconds);
     json_f64(&l.json, "cpu_us_per_round_trip",
              s->answered > 0 ? meter_cpu_s(&l.meter) * 1e6 / (double)s->answered : 0);
-    return load_finish(&l, (o->tolerate_closes || ok) && s->foreign == 0 && s->out_of_order == 0);
+    return load_finish(&l, (o->tolerate_closes || ok) && s->foreign == 0 && s->repeated == 0 &&
+                               s->out_of_order == 0);
 }

@@ -10,7 +10,7 @@
 
 #include "lib/load.h"
 
-enum { PHASE_WARM = 1, PHASE_ALL, PHASE_HELD };
+enum { PHASE_WARM = 1, PHASE_ALL, PHASE_HELD, PHASE_COUNTED };
 
 struct idle_shared {
     _Atomic uint64_t pings;
@@ -69,6 +69,7 @@ static int idle_main(uint32_t index, void *ctx)
     pings = p.engine.n_pings;
     load_arrive(&p, PHASE_HELD);
     atomic_fetch_add(&s->pings, p.engine.n_pings - pings);
+    load_arrive(&p, PHASE_COUNTED);
     return load_process_end(&p);
 }
 
@@ -119,6 +120,7 @@ int load_run_idle(const struct load_options *o)
         load_tick(&l);
     meter_end(&l.meter);
     load_phase(&l, PHASE_HELD, "held");
+    load_phase(&l, PHASE_COUNTED, "counted");
     rate = o->hold_s > 0 ? (double)atomic_load(&s->pings) / o->hold_s : 0;
     ok = atomic_load(&l.shared->open) == o->clients;
     load_result(&l, "idle");

@@ -13,7 +13,7 @@ int load_run_plan(const struct load_options *o)
     static struct json j;
     struct plan p;
     uint32_t *members = must_calloc(o->rooms, sizeof *members);
-    uint64_t random = (uint64_t)o->seed << 8 | 1;
+    uint64_t random = plan_random(o->seed, 0);
 
     if (o->rooms > ROOMS_SHOWN || o->messages > MESSAGES_SHOWN)
         die("plan shows at most %u rooms and %u messages", ROOMS_SHOWN, MESSAGES_SHOWN);

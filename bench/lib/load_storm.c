@@ -135,7 +135,7 @@ static int storm_main(uint32_t index, void *ctx)
     s.back_off_ms = must_calloc(n, sizeof *s.back_off_ms);
     s.attempts = must_calloc(n, sizeof *s.attempts);
     s.returned = must_calloc(n, sizeof *s.returned);
-    s.random = ((uint64_t)l->options->seed << 8 | index) * UINT64_C(0x9e3779b97f4a7c15) | 1;
+    s.random = plan_random(l->options->seed, index);
     load_connect_all(&s.load);
     load_arrive(&s.load, PHASE_CONNECTED);
     s.cut = true;

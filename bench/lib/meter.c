@@ -13,12 +13,15 @@
 
 #define LISTENERS_MAX 64u
 #define TCP_LISTEN    0x0au
+/* Of a process, lowest first: who listens did so before anybody came; it may hold 20,000 of clients. */
+#define DESCRIPTORS_LOOKED_AT 512u
 
 struct listeners {
     unsigned long inodes[LISTENERS_MAX];
     uint32_t count;
 };
 
+/* The kernel names listeners before connections, of which there may be a million. */
 static void read_listeners(struct listeners *l, const char *path, uint16_t port)
 {
     FILE *f = fopen(path, "re");
@@ -30,8 +33,11 @@ static void read_listeners(struct listeners *l, const char *path, uint16_t port)
         unsigned long inode;
 
         if (sscanf(line, " %*u: %*[0-9A-F]:%x %*[0-9A-F]:%*x %x %*s %*s %*s %*s %*s %lu", &at,
-                   &state, &inode) == 3 &&
-            at == port && state == TCP_LISTEN)
+                   &state, &inode) != 3)
+            continue; /* the heading */
+        if (state != TCP_LISTEN)
+            break;
+        if (at == port)
             l->inodes[l->count++] = inode;
     }
     if (f)
@@ -43,12 +49,13 @@ static bool holds_one(pid_t pid, const struct listeners *l)
     char path[320];
     char link[64];
     const struct dirent *d;
+    uint32_t looked_at = 0;
     bool found = false;
     DIR *dir;
 
     (void)snprintf(path, sizeof path, "/proc/%d/fd", pid);
     dir = opendir(path);
-    while (dir && !found && (d = readdir(dir)) != NULL) {
+    while (dir && !found && looked_at++ < DESCRIPTORS_LOOKED_AT && (d = readdir(dir)) != NULL) {
         unsigned long inode;
         ssize_t n;
 

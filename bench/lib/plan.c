@@ -71,6 +71,11 @@ uint32_t plan_room_of_member(const struct plan *p, uint32_t j)
     return p->upto ? draw(p, 2 * (uint64_t)j + 1) : j % p->rooms;
 }
 
+uint64_t plan_random(uint32_t seed, uint32_t process)
+{
+    return mix((uint64_t)seed << 32 | process) | 1;
+}
+
 uint32_t plan_back_off_ms(uint32_t attempts, uint64_t *random)
 {
     double ms = attempts < 16 ? PLAN_BACK_OFF_MS * (double)(1u << attempts) : PLAN_BACK_OFF_MAX_MS;

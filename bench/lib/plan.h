@@ -34,6 +34,8 @@ uint32_t plan_room_of_message(const struct plan *p, uint64_t k);
 /* The room of member `j`: in turns, or by the shares. */
 uint32_t plan_room_of_member(const struct plan *p, uint32_t j);
 
+/* What random_next() of process number `process` begins with. */
+uint64_t plan_random(uint32_t seed, uint32_t process);
 /* How long a client waits before attempt number `attempts` (from 0) to come back. `random` as for random_next(). */
 uint32_t plan_back_off_ms(uint32_t attempts, uint64_t *random);
 
