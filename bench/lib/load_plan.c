@@ -1,6 +1,6 @@
 /* load_plan.c: shows what a run would do, and connects to nothing: when the first --messages messages
  * are due and where they go, how many members each room has, and how long clients wait that were cut. */
-#include <stdio.h>
+#include <stdlib.h>
 
 #include "lib/load.h"
 
@@ -43,5 +43,6 @@ int load_run_plan(const struct load_options *o)
     json_bool(&j, "ok", true);
     json_print(&j);
     plan_destroy(&p);
+    free(members);
     return 0;
 }

@@ -14,7 +14,7 @@
 #define LISTENERS_MAX 64u
 #define TCP_LISTEN    0x0au
 /* Of a process, lowest first: who listens did so before anybody came; it may hold 20,000 of clients. */
-#define DESCRIPTORS_LOOKED_AT 512u
+#define DESCRIPTORS_LOOKED_AT 64u
 
 struct listeners {
     unsigned long inodes[LISTENERS_MAX];
