@@ -28,6 +28,7 @@ static struct {
     uint32_t clients;
     uint32_t workers;
     uint32_t seconds;
+    uint32_t probes;
     double rate;
     double p99_bar;
     double storm_bar;
@@ -48,6 +49,8 @@ static const struct opt options[] = {
       "slow: members (1000); storm (20000); unicast: members (10000)" },
     { "workers", OPT_U32, &opt.workers, "peal's workers (slow 2, storm 4, unicast 8)" },
     { "seconds", OPT_U32, &opt.seconds, "slow, unicast: length of a round (4)" },
+    { "probes", OPT_U32, &opt.probes,
+      "unicast: single messages before each round, up to 1000 (100)" },
     { "rate", OPT_F64, &opt.rate, "messages a second (slow 50; unicast 50000)" },
     { "redis", OPT_FLAG, &opt.redis,
       "unicast: publishers on another host of a cluster, over Redis" },
@@ -273,7 +276,7 @@ static void unicast_round(struct side *side, uint32_t workers, uint32_t round, b
     child_add(&r, "--publishers=%u", publishers);
     child_add(&r, "--total-rate=%f", opt.rate);
     child_add(&r, "--messages=%u", (uint32_t)(opt.rate * opt.seconds / publishers));
-    child_add(&r, "--probes=%u", round == 0 ? 100 : 10);
+    child_add(&r, "--probes=%u", opt.probes);
     result = child_run(&r);
     side->cpu_us[round] = outcome_number(result, "cpu_us_per_message");
     side->woken[round] = outcome_number(result, "woken.per_message");
@@ -339,6 +342,7 @@ static int bar_unicast(void)
     set_default(&opt.clients, 10000);
     set_default(&opt.workers, 8);
     set_default(&opt.seconds, 4);
+    set_default(&opt.probes, 100);
     opt.rate = opt.rate > 0 ? opt.rate : 50000;
     if (opt.redis)
         redis_launch(&redis, opt.redis_server);

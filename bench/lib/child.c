@@ -17,23 +17,23 @@
 
 #define LINE_BYTES_MAX 65536u
 
-void child_add(struct child *r, const char *format, ...)
+void child_add(struct child *c, const char *format, ...)
 {
     va_list args;
     int n;
 
-    if (r->n == CHILD_ARGS_MAX)
+    if (c->n == CHILD_ARGS_MAX)
         die("over %u arguments", CHILD_ARGS_MAX);
     va_start(args, format);
-    n = vsnprintf(r->text[r->n], sizeof r->text[r->n], format, args);
+    n = vsnprintf(c->text[c->n], sizeof c->text[c->n], format, args);
     va_end(args);
-    if (n < 0 || (size_t)n >= sizeof r->text[r->n])
-        die("an argument of load is too long: %s", r->text[r->n]);
-    r->argv[r->n] = r->text[r->n];
-    r->n++;
+    if (n < 0 || (size_t)n >= sizeof c->text[c->n])
+        die("an argument of load is too long: %s", c->text[c->n]);
+    c->argv[c->n] = c->text[c->n];
+    c->n++;
 }
 
-void child_begin(struct child *r, const char *scenario)
+void child_begin(struct child *c, const char *scenario)
 {
     char self[400];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
@@ -41,20 +41,20 @@ void child_begin(struct child *r, const char *scenario)
     if (n <= 0)
         die("/proc/self/exe: %s", strerror(errno));
     self[n] = 0;
-    memset(r, 0, sizeof *r);
-    child_add(r, "%s/load", dirname(self));
-    child_add(r, "%s", scenario);
+    memset(c, 0, sizeof *c);
+    child_add(c, "%s/load", dirname(self));
+    child_add(c, "%s", scenario);
 }
 
-static _Noreturn void load_child(const struct child *r, int out)
+static _Noreturn void load_child(const struct child *c, int out)
 {
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || dup2(out, STDOUT_FILENO) < 0)
         die("load: %s", strerror(errno));
-    (void)execv(r->argv[0], (char *const *)(uintptr_t)r->argv); /* exec changes nothing in them */
-    die("%s: %s", r->argv[0], strerror(errno));
+    (void)execv(c->argv[0], (char *const *)(uintptr_t)c->argv); /* exec changes nothing in them */
+    die("%s: %s", c->argv[0], strerror(errno));
 }
 
-struct outcome *child_run(const struct child *r)
+struct outcome *child_run(const struct child *c)
 {
     static char line[LINE_BYTES_MAX];
     json_t *result = NULL;
@@ -69,7 +69,7 @@ struct outcome *child_run(const struct child *r)
     if (pid < 0)
         die("fork: %s", strerror(errno));
     if (pid == 0)
-        load_child(r, fds[1]);
+        load_child(c, fds[1]);
     (void)close(fds[1]);
     f = fdopen(fds[0], "r");
     if (!f)
@@ -80,7 +80,7 @@ struct outcome *child_run(const struct child *r)
     }
     (void)fclose(f);
     if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) > 1 || !result)
-        die("load %s has failed", r->argv[1]);
+        die("load %s has failed", c->argv[1]);
     return (struct outcome *)result;
 }
 

@@ -8,6 +8,7 @@
  * when its client has less than --window under way; its latency counts from when it was due.
  * Invariant: a client's answers come in the order of its questions; `due` has one place for each that
  *            is under way. */
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,6 +65,8 @@ static void ask(struct echo *x, struct client *c, uint64_t due_ns)
     const struct load_options *o = x->load.options;
     uint32_t n = x->sent[c->id]++;
     uint32_t lead = 0;
+
+    assert(o->window > 0); /* checked at the start, or a default */
 
     if (is_socketio(x) && o->echo_event) {
         int used;

@@ -11,6 +11,7 @@
  * open); one sent and not acknowledged may arrive, but then at all or none, which the order hash
  * shows.
  * Owns:      the shared struct fanout_shared behind load_shared. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,7 +51,7 @@ static void on_joined(struct fanout *f, struct client *c)
     if (!is_slow(&f->load, c))
         return;
     if (setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small) != 0)
-        die("SO_RCVBUF");
+        die("SO_RCVBUF: %s", strerror(errno));
     client_read(&f->load.engine, c, false);
 }
 
@@ -70,8 +71,10 @@ static void on_close(struct engine *e, struct client *c, bool was_open)
     struct fanout *f = ((struct load_process *)e->config.ctx)->scenario;
     bool slow = is_slow(&f->load, c);
 
-    if (slow)
+    if (slow) {
         atomic_fetch_add(&f->load.shared->slow_ends[c->cause], 1);
+        f->slow_open -= f->slow_open > 0;
+    }
     if (f->candidate_of[c->id] > 0)
         atomic_store(
             &f->shared->candidates[f->load.index * CANDIDATES + f->candidate_of[c->id] - 1].alive,
@@ -305,16 +308,25 @@ static void fanout_init(struct fanout *f, const struct load *run, uint32_t index
     }
 }
 
-/* Reads on what the slow ones left, to see how the server ended them. */
+/* Reads on what the slow ones left, to see how the server ended them; with a window again that is
+ * worth an announcement, or the rest would trickle in. */
 static void read_slow(struct fanout *f)
 {
     uint64_t end = now_ns() + SLOW_READ_MS * NS_PER_MS;
+    int wide = 262144;
 
+    f->slow_open = 0;
     for (uint32_t i = 0; i < f->load.engine.n_clients; i++) {
-        if (is_slow(&f->load, &f->load.engine.clients[i]))
-            client_read(&f->load.engine, &f->load.engine.clients[i], true);
+        struct client *c = &f->load.engine.clients[i];
+
+        if (!is_slow(&f->load, c) || c->fd < 0)
+            continue;
+        if (setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &wide, sizeof wide) != 0)
+            die("SO_RCVBUF: %s", strerror(errno));
+        client_read(&f->load.engine, c, true);
+        f->slow_open++;
     }
-    while (now_ns() < end && f->load.options->slow > 0)
+    while (f->slow_open > 0 && now_ns() < end)
         engine_turn(&f->load.engine, 50);
 }
 

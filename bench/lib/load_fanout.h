@@ -55,6 +55,7 @@ struct fanout {
     uint8_t *candidate_of; /* by client: 1 + its candidate, 0: none */
     uint32_t words;        /* of `seen` per client */
     uint32_t joined;
+    uint32_t slow_open; /* at the end, while they are read on */
     uint32_t n_publishers;
     struct publisher *publishers;
     uint64_t publish_began_ns;

@@ -1,8 +1,9 @@
 // load.test.mjs: bench/load itself: each scenario against a real server, small, and do its numbers add up; does it notice what a bad server does?
 // @test parallel no-asan timeout=300
 import assert from 'node:assert/strict';
-import { startNodeServer, startPeal, test, waitFor } from './lib/index.mjs';
-import { relay, startLoad } from './lib/load.mjs';
+import { dirname, join } from 'node:path';
+import { pealBinary, startNodeServer, startPeal, test, waitFor } from './lib/index.mjs';
+import { loadBinary, relay, startLoad } from './lib/load.mjs';
 
 const everything = ['--echo=yes', '--ws:client_join=yes', '--ws:client_publish=any', ...relay];
 
@@ -196,6 +197,26 @@ test('what a bad server loses, repeats and confuses is counted exactly', { timeo
   assert.deepEqual([room.expected, room.lost, room.repeated, room.out_of_order], [400, 8, 8, 8], JSON.stringify(room));
   assert.equal(rooms.expected, 200);
   assert.deepEqual([rooms.lost, rooms.repeated, rooms.got], [4, 4, 196], JSON.stringify(rooms)); // four members a room
+});
+
+test('the bars of several runs start their servers and judge', { timeout: 60000 }, async (t) => {
+  const bar = async (name, options) => {
+    const bars = startLoad(t, name, { peal: pealBinary, ...options }, join(dirname(loadBinary), 'bars'));
+    const result = await bars.result();
+    assert.equal((await bars.exited).code, result.ok ? 0 : 1);
+    for (const round of bars.lines().filter((line) => line.event === 'round')) assert.equal(round.ok, true, JSON.stringify(round));
+    return result;
+  };
+  const [slow, storm, local, remote] = await Promise.all([
+    bar('slow', { clients: 100, rounds: 1, seconds: 1, 'p99-bar': 0.001 }),
+    bar('storm', { clients: 60, 'storm-bar': 1000 }),
+    bar('unicast', { clients: 40, workers: 3, rounds: 1, seconds: 1, rate: 200, probes: 5, 'cpu-bar': 0.0001 }),
+    bar('unicast', { clients: 40, workers: 3, rounds: 1, seconds: 1, rate: 200, probes: 5, redis: true }),
+  ]);
+  assert.deepEqual([slow.ok, storm.ok, local.ok], [false, true, false]); // by the bars given
+  assert.ok(slow.ratio.median > 0.001 && storm.share_of_bound.median <= 1);
+  for (const unicast of [local, remote]) assert.ok(unicast.cpu_us_of_a_bare_wake.median > 0.5 && unicast.woken_per_message.median <= 3, JSON.stringify(unicast));
+  assert.ok(remote.probe_mean.median >= 0.5, JSON.stringify(remote)); // the bridge rings the member's worker, and nobody else counts
 });
 
 test('the plan: shares, times and the back-off of the real client', { timeout: 60000 }, async (t) => {
