@@ -287,6 +287,8 @@ static void unicast_round(struct side *side, uint32_t workers, uint32_t round, b
     json_u64(&j, "round", round);
     json_u64(&j, "workers", workers);
     json_f64(&j, "messages_per_second", outcome_number(result, "messages_per_second"));
+    json_f64(&j, "lost", outcome_number(result, "lost"));
+    json_f64(&j, "unexpected_closes", outcome_number(result, "unexpected_closes"));
     json_f64(&j, "cpu_us_per_message", side->cpu_us[round]);
     json_f64(&j, "woken_per_message", side->woken[round]);
     json_f64(&j, "probe_median", side->probe_median[round]);
