@@ -151,6 +151,16 @@ uint64_t proc_tree_pss_bytes(pid_t root)
     return bytes;
 }
 
+uint32_t proc_tree_pids(pid_t root, pid_t *pids, uint32_t max)
+{
+    struct tree t;
+
+    tree_read(root, &t);
+    for (uint32_t i = 0; i < t.count && i < max; i++)
+        pids[i] = t.members[i].pid;
+    return t.count < max ? t.count : max;
+}
+
 uint32_t proc_tree_count(pid_t root)
 {
     struct tree t;
@@ -159,7 +169,7 @@ uint32_t proc_tree_count(pid_t root)
     return t.count;
 }
 
-static bool command_holds(pid_t pid, const char *word)
+bool proc_command_holds(pid_t pid, const char *word)
 {
     char path[64];
     char line[1024];
@@ -181,7 +191,7 @@ pid_t proc_tree_find(pid_t root, const char *word)
 
     tree_read(root, &t);
     for (uint32_t i = 1; i < t.count; i++)
-        if (command_holds(t.members[i].pid, word))
+        if (proc_command_holds(t.members[i].pid, word))
             return t.members[i].pid;
     return 0;
 }

@@ -1,0 +1,39 @@
+/* scale_host.h: what a machine must allow before very many connections fit into it, and a network
+ * namespace for them.
+ *
+ * Why:   the namespace has ports, addresses and sysctls of its own: the run disturbs nobody's, and
+ *        needs nobody's consent.
+ * Owns:  the namespace, which is the calling process's and its children's, and ends with them. */
+#ifndef BENCH_LIB_SCALE_HOST_H
+#define BENCH_LIB_SCALE_HOST_H
+
+#include <stdint.h>
+
+#include "lib/json_out.h"
+
+#define SCALE_PAIR_KERNEL_BYTES \
+    9400u                           /* both ends: sockets, inodes, files, poll and epoll entries */
+#define SCALE_PAIR_USER_BYTES 1100u /* server and client */
+#define SCALE_WORKER_BYTES    (24u << 20) /* heap, io_uring, page tables of the ring */
+#define SCALE_FIXED_BYTES     (400u << 20)
+/* Descriptors of a worker that are not clients: Peal's reserve and its default max_pending. */
+#define SCALE_WORKER_RESERVE 1300u
+
+struct scale_host {
+    uint64_t nofile; /* of a process; the soft limit has been raised to the hard one */
+    uint64_t needed_bytes;
+    uint64_t available_bytes;
+};
+
+/* Dies when `n_clients` on loopback, both ends, do not fit into this machine: says which limit is
+ * short, what it is, and what it must be. */
+void scale_host_check(struct scale_host *h, uint32_t n_clients, uint32_t workers, uint32_t procs);
+
+/* Moves the calling process into a network namespace with nothing but loopback, whose ports go from
+ * 1024 to 65535. Dies when it may not. */
+void scale_host_enter(void);
+
+/* Writes "limits": what counts for many connections, as it is in this namespace. */
+void scale_host_json(struct json *j, const struct scale_host *h);
+
+#endif
