@@ -20,6 +20,7 @@
 #include "lib/machine.h"
 #include "lib/proc.h"
 #include "lib/scale_clients.h"
+#include "lib/scale_counters.h"
 #include "lib/scale_host.h"
 #include "lib/scale_memory.h"
 #include "lib/util.h"
@@ -78,6 +79,7 @@ struct window {
     uint64_t ns;
     uint64_t server_ns;
     uint64_t clients_ns;
+    uint64_t busy_ns; /* all CPUs, whoever it was for */
     uint64_t pings;
 };
 
@@ -141,6 +143,7 @@ static void window_begin(struct run *r, struct window *w)
     *w = (struct window){ .began_ns = now_ns(),
                           .server_ns = proc_tree_cpu_ns(r->server.pid),
                           .clients_ns = clients_cpu_ns(r),
+                          .busy_ns = proc_machine_busy_ns(),
                           .pings = SUM_U64(pings) };
 }
 
@@ -149,6 +152,7 @@ static void window_end(struct run *r, struct window *w)
     w->ns = now_ns() - w->began_ns;
     w->server_ns = proc_tree_cpu_ns(r->server.pid) - w->server_ns;
     w->clients_ns = clients_cpu_ns(r) - w->clients_ns;
+    w->busy_ns = proc_machine_busy_ns() - w->busy_ns;
     w->pings = SUM_U64(pings) - w->pings;
 }
 
@@ -265,6 +269,9 @@ static void window_json(struct json *j, const char *key, const struct window *w)
     json_u64(j, "pings", w->pings);
     json_f64(j, "server_cpu_seconds", (double)w->server_ns / 1e9);
     json_f64(j, "client_cpu_seconds", (double)w->clients_ns / 1e9);
+    /* What others took from us: with much of it the times below say little. */
+    json_f64(j, "other_cpu_seconds",
+             ((double)w->busy_ns - (double)w->server_ns - (double)w->clients_ns) / 1e9);
     json_f64(j, "server_cpu_seconds_per_second", (double)w->server_ns / (double)w->ns);
 }
 
@@ -374,6 +381,8 @@ static int finish(struct run *r, bool held)
     json_u64(j, "joined", SUM_U32(joined));
     json_u64(j, "closed", SUM_U32(closed));
     closes_json(j);
+    scale_counters_server(j, r->server.admin_port);
+    scale_counters_tcp(j);
     connect_json(j, &r->connect);
     if (held)
         heartbeats_json(j, &r->rest);
@@ -437,8 +446,8 @@ int main(int argc, char **argv)
     run_launch(&r);
     (void)poll(NULL, 0, (int)opt.settle_ms);
     scale_memory_read(&r.fresh, r.server.pid, NULL);
+    window_begin(&r, &r.connect); /* no client has used any time */
     driver_fork(&r.clients, scale.options.procs, scale_client_main, &scale);
-    window_begin(&r, &r.connect);
     watch(&r, "connecting", UINT64_MAX / 2, connected_or_lost);
     window_end(&r, &r.connect);
     connected = SUM_U32(closed) == 0;

@@ -78,6 +78,18 @@ uint64_t proc_cpu_ns(pid_t pid)
     return ns;
 }
 
+uint64_t proc_machine_busy_ns(void)
+{
+    unsigned long long user, nice, system, irq, softirq;
+    FILE *f = fopen("/proc/stat", "re");
+
+    if (!f || fscanf(f, "cpu %llu %llu %llu %*u %*u %llu %llu", &user, &nice, &system, &irq,
+                     &softirq) != 5)
+        die("/proc/stat: cannot be read");
+    (void)fclose(f);
+    return (user + nice + system + irq + softirq) * (NS_PER_S / (uint64_t)sysconf(_SC_CLK_TCK));
+}
+
 static uint32_t read_all(struct entry *all)
 {
     DIR *dir = opendir("/proc");

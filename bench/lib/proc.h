@@ -17,6 +17,8 @@
 uint64_t proc_tree_cpu_ns(pid_t root);
 /* Time that one process (its first thread) has been on a CPU, in ns, to the nanosecond; dies when it is gone. */
 uint64_t proc_cpu_ns(pid_t pid);
+/* Time that all CPUs together have been busy, for whomever, in ns. */
+uint64_t proc_machine_busy_ns(void);
 /* Sum of the proportional set sizes of `root` and all its descendants, in bytes. */
 uint64_t proc_tree_pss_bytes(pid_t root);
 /* `root` and its descendants: fills `pids` up to `max`, returns how many. */

@@ -15,13 +15,11 @@
 
 #include "lib/util.h"
 
-#define TEXT_BYTES_MAX 128u
-
 /* The first line of a file, its blanks single; false when there is none. */
 static bool read_line(const char *path, char *out)
 {
     FILE *f = fopen(path, "re");
-    bool ok = f && fgets(out, TEXT_BYTES_MAX, f);
+    bool ok = f && fgets(out, SCALE_TEXT_BYTES_MAX, f);
 
     if (f)
         (void)fclose(f);
@@ -37,7 +35,7 @@ static bool read_line(const char *path, char *out)
 
 static uint64_t read_number(const char *path)
 {
-    char text[TEXT_BYTES_MAX];
+    char text[SCALE_TEXT_BYTES_MAX];
     unsigned long long v = 0;
 
     return read_line(path, text) && sscanf(text, "%llu", &v) == 1 ? v : 0;
@@ -47,7 +45,7 @@ static uint64_t memory_available(void)
 {
     FILE *f = fopen("/proc/meminfo", "re");
     unsigned long long kib = 0;
-    char line[TEXT_BYTES_MAX];
+    char line[SCALE_TEXT_BYTES_MAX];
 
     while (f && fgets(line, sizeof line, f) && sscanf(line, "MemAvailable: %llu kB", &kib) != 1)
         ;
@@ -73,9 +71,11 @@ void scale_host_check(struct scale_host *h, uint32_t n_clients, uint32_t workers
     uint64_t each = (n_clients + workers - 1) / workers;
     uint64_t watches = read_number("/proc/sys/fs/epoll/max_user_watches");
 
+    if (!read_line("/proc/sys/net/ipv4/tcp_mem", h->tcp_mem))
+        h->tcp_mem[0] = 0;
     h->nofile = nofile_raise();
     h->needed_bytes = (uint64_t)n_clients * (SCALE_PAIR_KERNEL_BYTES + SCALE_PAIR_USER_BYTES) +
-                      (uint64_t)(workers + procs) * SCALE_WORKER_BYTES + SCALE_FIXED_BYTES;
+                      (uint64_t)(workers + procs) * SCALE_PROCESS_BYTES + SCALE_FIXED_BYTES;
     h->available_bytes = memory_available();
     if (each + SCALE_WORKER_RESERVE > h->nofile)
         die("%u clients on %u workers are %llu descriptors in each, and %u of its own: "
@@ -132,17 +132,18 @@ void scale_host_json(struct json *j, const struct scale_host *h)
         { "net.ipv4.tcp_max_syn_backlog", "/proc/sys/net/ipv4/tcp_max_syn_backlog" },
         { "net.ipv4.ip_local_port_range", "/proc/sys/net/ipv4/ip_local_port_range" },
         { "net.ipv4.tcp_ehash_entries", "/proc/sys/net/ipv4/tcp_ehash_entries" },
-        { "net.ipv4.tcp_mem", "/proc/sys/net/ipv4/tcp_mem" },
+        { "net.ipv4.tcp_congestion_control", "/proc/sys/net/ipv4/tcp_congestion_control" },
         { "net.ipv4.tcp_rmem", "/proc/sys/net/ipv4/tcp_rmem" },
         { "net.ipv4.tcp_wmem", "/proc/sys/net/ipv4/tcp_wmem" },
         { "net.netfilter.nf_conntrack_max", "/proc/sys/net/netfilter/nf_conntrack_max" },
     };
-    char text[TEXT_BYTES_MAX];
+    char text[SCALE_TEXT_BYTES_MAX];
 
     json_object(j, "limits");
     json_u64(j, "nofile", h->nofile);
     json_u64(j, "memory_needed_bytes", h->needed_bytes);
     json_u64(j, "memory_available_bytes", h->available_bytes);
+    json_text(j, "net.ipv4.tcp_mem", h->tcp_mem);
     for (uint32_t i = 0; i < sizeof files / sizeof *files; i++)
         json_text(j, files[i][0], read_line(files[i][1], text) ? text : "none");
     json_end(j);
