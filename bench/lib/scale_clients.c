@@ -4,6 +4,7 @@
  * was due, in hexadecimal nanoseconds: what waits in the publisher counts as latency. */
 #include "lib/scale_clients.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,10 +64,13 @@ static void on_open(struct engine *e, struct client *c)
 static void on_close(struct engine *e, struct client *c, bool was_open)
 {
     struct scale_process *p = e->config.ctx;
+    const char *error = strerror(errno); /* of a reset: what the kernel said */
+    char name[24];
 
-    (void)was_open;
+    if (atomic_fetch_add(&p->shared->closes[c->cause], 1) == 0)
+        (void)fprintf(stderr, "scale: client %u ended, %s: %s (%s)\n", number_of(p, c->id),
+                      was_open ? "connected" : "connecting", cause_name(c->cause, name), error);
     atomic_fetch_add(&p->counts->closed, 1);
-    atomic_fetch_add(&p->shared->closes[c->cause], 1);
 }
 
 static void on_ping(struct engine *e, struct client *c)
