@@ -442,7 +442,7 @@ int main(int argc, char **argv)
     r.deadline_ns = now_ns() + opt.timeout_s * NS_PER_S;
     scale_host_check(&r.host, scale.options.clients, opt.workers, scale.options.procs);
     scale.options.procs = driver_processes_for(scale.options.clients, scale.options.procs);
-    scale_host_enter();
+    scale_host_enter(scale.options.clients);
     scale.shared = driver_share(sizeof *scale.shared);
     run_launch(&r);
     (void)poll(NULL, 0, (int)opt.settle_ms);

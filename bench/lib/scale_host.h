@@ -34,8 +34,9 @@ struct scale_host {
 void scale_host_check(struct scale_host *h, uint32_t n_clients, uint32_t workers, uint32_t procs);
 
 /* Moves the calling process into a network namespace with nothing but loopback, whose ports go from
- * 1024 to 65535. Dies when it may not. */
-void scale_host_enter(void);
+ * 1024 to 65535, and whose table of connections has a place for each of both ends of `n_clients`.
+ * Dies when it may not. */
+void scale_host_enter(uint32_t n_clients);
 
 /* Writes "limits": what counts for many connections, as it is in this namespace. */
 void scale_host_json(struct json *j, const struct scale_host *h);
