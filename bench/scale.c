@@ -10,6 +10,7 @@
  * Owns:  the namespace, the server and the client processes.
  * Exit:  0; 1 when a connection was refused or closed, a delivery was lost or repeated, a client was
  *        not pinged, or --bar is exceeded; 2 when the run itself failed. */
+#include <assert.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,7 +27,7 @@
 #include "lib/util.h"
 
 #define TICK_MS     20
-#define PROGRESS_NS (2 * NS_PER_S)
+#define PROGRESS_NS NS_PER_S
 #define DRAIN_NS    (20 * NS_PER_S)
 
 static struct scale scale = {
@@ -94,6 +95,7 @@ struct run {
     struct window rest;
     struct window fanout;
     uint64_t deadline_ns;
+    uint64_t tcp_queued_max; /* of those told with the progress */
     struct json json;
 };
 
@@ -158,6 +160,10 @@ static void window_end(struct run *r, struct window *w)
 
 static void progress(struct run *r, const char *event)
 {
+    uint64_t queued = scale_memory_tcp_queued();
+
+    if (queued > r->tcp_queued_max)
+        r->tcp_queued_max = queued;
     json_begin(&r->json, event);
     json_u64(&r->json, "t_ms", (now_ns() - r->connect.began_ns) / NS_PER_MS);
     json_u64(&r->json, "opened", SUM_U32(opened));
@@ -165,6 +171,7 @@ static void progress(struct run *r, const char *event)
     json_u64(&r->json, "closed", SUM_U32(closed));
     json_u64(&r->json, "pings", SUM_U64(pings));
     json_u64(&r->json, "received", SUM_U64(received));
+    json_u64(&r->json, "tcp_queued_bytes", queued);
     json_print(&r->json);
 }
 
@@ -292,6 +299,7 @@ static void heartbeats_json(struct json *j, const struct window *w)
     uint32_t least = UINT32_MAX;
     uint32_t most = 0;
 
+    assert(scale.shared != NULL);
     for (uint32_t i = 0; i < scale.options.procs; i++) {
         const struct scale_counts *c = &scale.shared->counts[i];
 
@@ -337,6 +345,7 @@ static void closes_json(struct json *j)
     char name[24];
 
     json_object(j, "closes");
+    assert(scale.shared != NULL);
     for (uint32_t i = 0; i < CAUSES; i++) {
         uint32_t n = atomic_load(&scale.shared->closes[i]);
 
@@ -394,6 +403,7 @@ static int finish(struct run *r, bool held)
         scale_memory_json(j, "memory", &r->full, &r->fresh, scale.options.clients);
         scale_memory_json(j, "memory_at_end", &r->end, &r->fresh, scale.options.clients);
     }
+    json_u64(j, "tcp_queued_bytes_max", r->tcp_queued_max);
     json_f64(j, "bar", opt.bar);
     json_text(j, "server_log", r->server.log);
     json_bool(j, "ok", ok);

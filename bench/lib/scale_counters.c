@@ -139,11 +139,17 @@ void scale_counters_tcp(struct json *j)
 {
     static const char *const snmp[] = { "RetransSegs", "OutRsts", "AttemptFails", "EstabResets",
                                         NULL };
-    static const char *const netstat[] = {
-        "ListenOverflows",   "ListenDrops",      "TCPReqQFullDoCookies",
-        "TCPTimeouts",       "TCPAbortOnData",   "TCPAbortOnClose",
-        "TCPAbortOnTimeout", "TCPAbortOnMemory", NULL
-    };
+    static const char *const netstat[] = { "ListenOverflows",
+                                           "ListenDrops",
+                                           "TCPReqQFullDoCookies",
+                                           "TCPTimeouts",
+                                           "TCPAbortOnData",
+                                           "TCPAbortOnClose",
+                                           "TCPAbortOnTimeout",
+                                           "TCPAbortOnMemory",
+                                           "TCPMemoryPressures",
+                                           "TCPMemoryPressuresChrono",
+                                           NULL };
 
     json_object(j, "tcp_counters");
     pairs_json(j, "/proc/net/snmp", snmp);

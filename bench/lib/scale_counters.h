@@ -11,7 +11,8 @@
  * restarts of workers; empty when its admin listener does not answer within 5 s. */
 void scale_counters_server(struct json *j, uint16_t admin_port);
 
-/* Writes "tcp_counters" of this network namespace: overflows of the accept queue, aborts, time-outs. */
+/* Writes "tcp_counters" of this network namespace: overflows of the accept queue, aborts, time-outs,
+ * memory pressure (Chrono: in ms). */
 void scale_counters_tcp(struct json *j);
 
 #endif

@@ -135,6 +135,14 @@ void scale_memory_read(struct scale_memory *m, pid_t server, const struct driver
     read_sockstat(m);
 }
 
+uint64_t scale_memory_tcp_queued(void)
+{
+    static struct scale_memory m;
+
+    read_sockstat(&m);
+    return m.tcp_bytes;
+}
+
 uint64_t scale_memory_clients(const struct scale_memory *m)
 {
     return m->kinds[KIND_CLIENT].pss;

@@ -45,6 +45,9 @@ struct scale_memory {
 /* `clients` may be NULL: none are there yet. */
 void scale_memory_read(struct scale_memory *m, pid_t server, const struct driver *clients);
 
+/* What sockets have queued now, as the kernel counts it against tcp_mem: whole pages. */
+uint64_t scale_memory_tcp_queued(void);
+
 /* PSS of all processes of the server. */
 uint64_t scale_memory_server(const struct scale_memory *m);
 /* PSS of the client processes. */
