@@ -99,13 +99,24 @@ struct run {
     struct json json;
 };
 
+static struct scale_shared *shared(void)
+{
+    assert(scale.shared != NULL);
+    return scale.shared;
+}
+
+static struct scale_counts *counts_of(uint32_t process)
+{
+    return &shared()->counts[process];
+}
+
 /* A counter over all client processes. */
 static uint64_t sum_u64(size_t offset)
 {
     uint64_t sum = 0;
 
     for (uint32_t i = 0; i < scale.options.procs; i++)
-        sum += atomic_load((_Atomic uint64_t *)(void *)((char *)&scale.shared->counts[i] + offset));
+        sum += atomic_load((_Atomic uint64_t *)(void *)((char *)counts_of(i) + offset));
     return sum;
 }
 
@@ -114,7 +125,7 @@ static uint32_t sum_u32(size_t offset)
     uint32_t sum = 0;
 
     for (uint32_t i = 0; i < scale.options.procs; i++)
-        sum += atomic_load((_Atomic uint32_t *)(void *)((char *)&scale.shared->counts[i] + offset));
+        sum += atomic_load((_Atomic uint32_t *)(void *)((char *)counts_of(i) + offset));
     return sum;
 }
 
@@ -203,7 +214,7 @@ static bool all_received(void)
 
 static bool all_reported(void)
 {
-    return atomic_load(&scale.shared->reported) == scale.options.procs;
+    return atomic_load(&shared()->reported) == scale.options.procs;
 }
 
 static void measure(struct run *r, struct scale_memory *m, const char *event)
@@ -220,7 +231,7 @@ static void measure(struct run *r, struct scale_memory *m, const char *event)
 
 static void phase(enum scale_phase next)
 {
-    atomic_store(&scale.shared->phase, next);
+    atomic_store(&shared()->phase, next);
 }
 
 /* Rest and fan-out, once all are there. */
@@ -299,9 +310,8 @@ static void heartbeats_json(struct json *j, const struct window *w)
     uint32_t least = UINT32_MAX;
     uint32_t most = 0;
 
-    assert(scale.shared != NULL);
     for (uint32_t i = 0; i < scale.options.procs; i++) {
-        const struct scale_counts *c = &scale.shared->counts[i];
+        const struct scale_counts *c = counts_of(i);
 
         hist_merge(&gaps, &c->ping_gap);
         least = c->pings_min < least ? c->pings_min : least;
@@ -324,9 +334,9 @@ static void fanout_json(struct json *j, const struct window *w)
     uint64_t received = SUM_U64(received);
 
     for (uint32_t i = 0; i < scale.options.procs; i++) {
-        hist_merge(&rooms, &scale.shared->counts[i].rooms);
-        hist_merge(&beside, &scale.shared->counts[i].beside);
-        hist_merge(&everybody, &scale.shared->counts[i].everybody);
+        hist_merge(&rooms, &counts_of(i)->rooms);
+        hist_merge(&beside, &counts_of(i)->beside);
+        hist_merge(&everybody, &counts_of(i)->everybody);
     }
     window_json(j, "fanout", w);
     json_u64(j, "published", SUM_U64(sent));
@@ -345,9 +355,8 @@ static void closes_json(struct json *j)
     char name[24];
 
     json_object(j, "closes");
-    assert(scale.shared != NULL);
     for (uint32_t i = 0; i < CAUSES; i++) {
-        uint32_t n = atomic_load(&scale.shared->closes[i]);
+        uint32_t n = atomic_load(&shared()->closes[i]);
 
         if (n > 0)
             json_u64(j, cause_name(i, name), n);
@@ -362,7 +371,7 @@ static bool is_good(double bytes)
     uint32_t intervals = opt.intervals + (scale.options.rate > 0);
 
     for (uint32_t i = 0; i < scale.options.procs; i++) {
-        if (scale.shared->counts[i].pings_min + 1 < intervals)
+        if (counts_of(i)->pings_min + 1 < intervals)
             return false;
     }
     return SUM_U32(joined) == scale.options.clients && SUM_U32(closed) == 0 &&
