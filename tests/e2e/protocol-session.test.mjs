@@ -1,8 +1,8 @@
 // protocol-session.test.mjs: sessions over time and at their limits: handshake, heartbeats, timeouts, sizes, fragments. Times are short, @test parallel
 // and every wait is for what the server sends; what must not have happened is judged by the order of answers, not by a pause.
 import assert from 'node:assert/strict';
-import { OP, closePayload, frame, once, rawWebSocket, startPeal, test, wsClient } from './lib/index.mjs';
-import { ENGINE, OPEN_RELAY, engine, expectClose } from './lib/engine.mjs';
+import { OP, closePayload, frame, once, rawWebSocket, sleep, startPeal, test, wsClient } from './lib/index.mjs';
+import { ENGINE, OPEN_RELAY, engine, expectClose, workersOf } from './lib/engine.mjs';
 
 const now = () => performance.now();
 
@@ -222,4 +222,26 @@ test('messages of every size of the length field are echoed whole, text and bina
   const raw = await rawWebSocket(t, peal.port, '/echo');
   raw.write(Buffer.concat(Array.from({ length: 500 }, (_, i) => frame(OP.TEXT, `m${i}`))));
   for (let i = 0; i < 500; i++) assert.equal((await raw.nextFrame()).payload.toString(), `m${i}`);
+});
+
+// The worker has no CPU for a second (SIGSTOP; the watchdog waits for two): pings are sent late, and pongs lie in the kernel until long after their time.
+test('a worker that comes back to its clients late does not take them for silent', { timeout: 30000 }, async (t) => {
+  const peal = await startPeal(t, { options: { workers: 1, ping_interval: '200ms', ping_timeout: '300ms' } });
+  let closed = 0;
+  for (let i = 0; i < 40; i++) {
+    const ws = await wsClient(t, `${peal.wsUrl}${ENGINE}`);
+    ws.on('message', (data) => data.toString() === '2' && ws.send('3')); // at once, whatever the server does
+    ws.on('close', () => closed++);
+    ws.send('40');
+  }
+  const [worker] = workersOf(peal);
+  for (let i = 0; i < 3; i++) {
+    process.kill(worker.pid, 'SIGSTOP');
+    await sleep(1000);
+    process.kill(worker.pid, 'SIGCONT');
+    await sleep(400);
+  }
+  const metrics = await peal.metrics();
+  assert.equal(metrics.sum('peal_closes_total', { reason: 'ping_timeout' }), 0);
+  assert.equal(closed, 0);
 });
