@@ -224,24 +224,19 @@ test('messages of every size of the length field are echoed whole, text and bina
   for (let i = 0; i < 500; i++) assert.equal((await raw.nextFrame()).payload.toString(), `m${i}`);
 });
 
-// The worker has no CPU for a second (SIGSTOP; the watchdog waits for two): pings are sent late, and pongs lie in the kernel until long after their time.
+// The worker has no CPU for a second (SIGSTOP; the watchdog waits for two), and the pong lies in the kernel until long after its time.
 test('a worker that comes back to its clients late does not take them for silent', { timeout: 30000 }, async (t) => {
   const peal = await startPeal(t, { options: { workers: 1, ping_interval: '200ms', ping_timeout: '300ms' } });
-  let closed = 0;
-  for (let i = 0; i < 40; i++) {
-    const ws = await wsClient(t, `${peal.wsUrl}${ENGINE}`);
-    ws.on('message', (data) => data.toString() === '2' && ws.send('3')); // at once, whatever the server does
-    ws.on('close', () => closed++);
-    ws.send('40');
-  }
   const [worker] = workersOf(peal);
+  const ws = await engine(t, peal);
+  await ws.join();
   for (let i = 0; i < 3; i++) {
+    assert.equal((await ws.nextFrame()).payload.toString(), '2');
     process.kill(worker.pid, 'SIGSTOP');
-    await sleep(1000);
+    ws.text('3');
+    await sleep(800);
     process.kill(worker.pid, 'SIGCONT');
-    await sleep(400);
   }
   const metrics = await peal.metrics();
-  assert.equal(metrics.sum('peal_closes_total', { reason: 'ping_timeout' }), 0);
-  assert.equal(closed, 0);
+  assert.equal(metrics.sum('peal_closes_total'), 0);
 });
