@@ -364,10 +364,10 @@ static void on_engineio(struct engine *e, struct client *c, const char *data, si
         return;
     case '1': client_gone(e, c, CAUSE_DISCONNECT); return;
     case '2':
-        if (c->silent)
-            return;
-        e->n_pings++;
-        (void)client_frame(e, c, WIRE_OP_TEXT, "3", data + 1, n - 1);
+        if (e->config.on_ping)
+            e->config.on_ping(e, c);
+        if (!c->silent)
+            (void)client_frame(e, c, WIRE_OP_TEXT, "3", data + 1, n - 1);
         return;
     case '4':
         if (n > 1) {
@@ -411,10 +411,10 @@ static void on_frame(struct engine *e, struct client *c, const struct wire_frame
             e->config.on_message(e, c, data, f->payload_bytes, true);
         return;
     case WIRE_OP_PING:
-        if (c->silent)
-            return;
-        e->n_pings++;
-        (void)client_frame(e, c, WIRE_OP_PONG, "", data, f->payload_bytes);
+        if (e->config.on_ping)
+            e->config.on_ping(e, c);
+        if (!c->silent)
+            (void)client_frame(e, c, WIRE_OP_PONG, "", data, f->payload_bytes);
         return;
     case WIRE_OP_PONG: return;
     case WIRE_OP_CLOSE: on_close_frame(e, c, f); return;

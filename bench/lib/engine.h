@@ -101,6 +101,8 @@ struct engine_config {
     void (*on_message)(struct engine *e, struct client *c, const char *data, size_t n, bool binary);
     /* Once per client that was started; c->cause says why; `was_open`: it had been OPEN. */
     void (*on_close)(struct engine *e, struct client *c, bool was_open);
+    /* A ping, Engine.IO's or WebSocket's, about to be answered. May be NULL. */
+    void (*on_ping)(struct engine *e, struct client *c);
     void *ctx;
 };
 
@@ -112,7 +114,6 @@ struct engine {
     uint32_t start_end;  /* clients below it may start */
     uint32_t n_starting; /* between IDLE and OPEN */
     uint32_t n_open;
-    uint64_t n_pings; /* answered */
     uint64_t began_ns;
     uint64_t rate_began_ns;
     uint32_t rate_base;

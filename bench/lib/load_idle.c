@@ -10,10 +10,10 @@
 
 #include "lib/load.h"
 
-enum { PHASE_WARM = 1, PHASE_ALL, PHASE_HELD, PHASE_COUNTED };
+enum { PHASE_WARM = 1, PHASE_ALL, PHASE_HELD };
 
 struct idle_shared {
-    _Atomic uint64_t pings;
+    _Atomic uint64_t pings; /* while all are held */
 };
 
 static void on_open(struct engine *e, struct client *c)
@@ -44,6 +44,16 @@ static void on_message(struct engine *e, struct client *c, const char *data, siz
         (void)load_message(p, c);
 }
 
+static void on_ping(struct engine *e, struct client *c)
+{
+    struct load_process *p = e->config.ctx;
+    struct idle_shared *s = p->scenario;
+
+    (void)c;
+    if (atomic_load(&p->shared->phase) == PHASE_ALL)
+        atomic_fetch_add(&s->pings, 1);
+}
+
 static void start(struct engine *e, uint32_t n)
 {
     (void)engine_start(e, n);
@@ -54,22 +64,18 @@ static void start(struct engine *e, uint32_t n)
 static int idle_main(uint32_t index, void *ctx)
 {
     static struct load_process p;
-    struct engine_config config = { .on_open = on_open,
-                                    .on_message = on_message,
-                                    .on_close = on_close };
+    struct engine_config config = {
+        .on_open = on_open, .on_message = on_message, .on_close = on_close, .on_ping = on_ping
+    };
     const struct load *l = ctx;
-    struct idle_shared *s = load_extra(l->shared);
-    uint64_t pings;
 
     load_process_init(&p, index, l, &config, driver_share_of(l->options->clients, index, l->procs));
+    p.scenario = load_extra(l->shared);
     start(&p.engine, driver_share_of(l->options->warm, index, l->procs));
     load_arrive(&p, PHASE_WARM);
     start(&p.engine, UINT32_MAX);
     load_arrive(&p, PHASE_ALL);
-    pings = p.engine.n_pings;
     load_arrive(&p, PHASE_HELD);
-    atomic_fetch_add(&s->pings, p.engine.n_pings - pings);
-    load_arrive(&p, PHASE_COUNTED);
     return load_process_end(&p);
 }
 
@@ -120,7 +126,6 @@ int load_run_idle(const struct load_options *o)
         load_tick(&l);
     meter_end(&l.meter);
     load_phase(&l, PHASE_HELD, "held");
-    load_phase(&l, PHASE_COUNTED, "counted");
     rate = o->hold_s > 0 ? (double)atomic_load(&s->pings) / o->hold_s : 0;
     ok = atomic_load(&l.shared->open) == o->clients;
     load_result(&l, "idle");
