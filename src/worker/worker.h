@@ -5,6 +5,7 @@
 #include "app/dispatch.h"
 #include "net/child.h"
 #include "net/inbox.h"
+#include "proto/deflate.h"
 #include "proto/http.h"
 #include "session/fanout.h"
 #include "session/hub.h"
@@ -36,8 +37,9 @@ struct worker {
     struct loop_event *events; /* [WORKER_EVENTS_MAX] */
     uint8_t *decoded;          /* engine.c: a binary packet of a POST */
     uint32_t decoded_max;
-    struct files *files; /* client_files; NULL: none */
-    char *page;          /* demo; NULL: none */
+    struct inflater *inflater; /* of all clients' compressed messages; NULL: deflate = no */
+    struct files *files;       /* client_files; NULL: none */
+    char *page;                /* demo; NULL: none */
     uint32_t page_bytes;
     uint8_t *request; /* [INBOX_BYTES_MAX]: the bytes of a request that was handed over */
     uint64_t bell;    /* where the eventfd is read to */

@@ -128,8 +128,7 @@ static void test_the_end_can_be_written_later(void **state)
         for (uint32_t j = 0; j < sizeof stored / sizeof stored[0]; j++) {
             struct slice plain = json(sizes[i]);
             uint32_t at;
-            uint32_t n =
-                deflater_pack_open(deflater, plain, stored[j], out, sizeof out, &at);
+            uint32_t n = deflater_pack_open(deflater, plain, stored[j], out, sizeof out, &at);
 
             assert_true(n > 0);
             assert_int_equal(n, at + stored[j] + 1);
@@ -183,7 +182,7 @@ static void test_what_is_no_deflate_data_is_corrupt(void **state)
     take_hex("00 05 00 fa ff 48 65", INFLATE_CORRUPT, NULL);             /* cut off */
     take_hex("f2 48 cd c9 c9", INFLATE_CORRUPT, NULL);
     take_hex("01 05 00 fa ff 48 65 6c 6c 6f 07", INFLATE_CORRUPT, NULL); /* behind the final one */
-    take_hex("02 03 01", INFLATE_CORRUPT, NULL); /* a distance that goes too far back */
+    take_hex("02 03 01", INFLATE_CORRUPT, NULL);           /* a distance that goes too far back */
     take_hex("f2 48 cd c9 c9 07 00", INFLATE_OK, "Hello"); /* none of it stays behind */
 }
 
@@ -226,7 +225,8 @@ static void test_every_cut_and_every_changed_byte_is_survived(void **state)
 
     (void)state;
     for (uint32_t cut = 1; cut < n; cut++)
-        assert_true(inflater_take(inflater, slice_of(out, cut), TEXT_MAX, &back) != INFLATE_NO_MEMORY);
+        assert_true(inflater_take(inflater, slice_of(out, cut), TEXT_MAX, &back) !=
+                    INFLATE_NO_MEMORY);
     for (uint32_t i = 0; i < n; i++) {
         for (uint32_t bit = 0; bit < 8; bit++) {
             out[i] ^= (uint8_t)(1u << bit);
