@@ -6,8 +6,11 @@
 #include "shm/atomic.h"
 #include "worker/http.h"
 
-#define SWITCH_MAX           (2304 + EXCHANGE_HEADERS_MAX) /* head of a 101 */
+#define SWITCH_MAX           (2048 + EXCHANGE_HEADERS_MAX) /* head of a 101 */
 #define ROOMS_PER_CLIENT_MAX 64
+
+/* A protocol may be half of it; the lines that are always there, or deflate_header's, are short. */
+_Static_assert(SWITCH_MAX / 2 > 400 + EXCHANGE_HEADERS_MAX, "a head fits");
 
 bool http_goes_on(const struct http_request *r)
 {

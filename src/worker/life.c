@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "proto/deflate.h"
 #include "session/acks.h"
 #include "session/ends.h"
 #include "session/input.h"

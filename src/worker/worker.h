@@ -5,7 +5,6 @@
 #include "app/dispatch.h"
 #include "net/child.h"
 #include "net/inbox.h"
-#include "proto/deflate.h"
 #include "proto/http.h"
 #include "session/fanout.h"
 #include "session/hub.h"
@@ -22,6 +21,8 @@ enum worker_op {
     OP_ACCEPT,
     OP_ACCEPT_CANCEL
 };
+
+struct inflater;
 
 struct acceptor {
     bool armed; /* a poll is with the kernel */
@@ -100,6 +101,9 @@ struct slice proxy_host(struct worker *w, const struct conn *c, const struct htt
 
 /* worker.c: bytes that were read from a connection that speaks HTTP; also those that another worker had read. */
 void worker_on_http_bytes(struct worker *w, struct conn *c, struct slice bytes);
+
+/* compressed.c: a whole message that came compressed: as it was, borrowed until the next one. False: its client has been told what is wrong with it. */
+MUST_USE bool worker_decompress(struct worker *w, struct conn *c, struct message *m);
 
 /* worker.c: one Engine.IO packet of the client that `c` carries. FULL: it must come again. */
 MUST_USE enum dispatch_result worker_on_packet(struct worker *w, struct conn *c,
