@@ -265,7 +265,7 @@ bench: deps-bench bench-programs
 	uname -srm; grep -m1 '^model name' /proc/cpuinfo; nproc; ulimit -n
 	failed=0; while read -r run; do \
 		echo "== $$run"; $(OUT)/bench/$$run </dev/null || failed=1; \
-	done <<< $$'fanout --members=1000 --bar=1.5\nfanout --members=5000 --bar=1.3\nidle --bar=1024\npolling --cpu-bar=1.1 --p99-bar=1.25\nbridge --p50-bar=150 --p99-bar=5 --out-bar=100000 --in-bar=100000'; exit $$failed
+	done <<< $$'fanout --members=1000 --bar=1.5\nfanout --members=5000 --bar=1.3\nidle --bar=1024\npolling --cpu-bar=1.1 --p99-bar=1.25\ndeflate --bar=1.3\nbridge --p50-bar=150 --p99-bar=5 --out-bar=100000 --in-bar=100000'; exit $$failed
 
 lint: deps-build deps-unit deps-lint
 	$(MAKE) --no-print-directory $(OUT)/gen/version.c

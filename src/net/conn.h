@@ -76,6 +76,7 @@ enum conn_proxy {
     0x1000u /* batch.c: has a send in this submission; virtual: is in the list of those to be carried */
 #define CONN_VIRTUAL 0x2000u /* no descriptor: a polling client */
 #define CONN_SERVED  0x4000u /* its last request was of a living session */
+#define CONN_DEFLATE 0x8000u /* permessage-deflate has been agreed on: it takes compressed frames */
 
 #define CONN_NONE UINT32_MAX
 
