@@ -112,9 +112,15 @@ static int client_bind(const struct engine *e, const struct client *c)
     return bind(c->fd, (struct sockaddr *)&from, sizeof from);
 }
 
+static const struct target *target_of(struct engine *e, const struct client *c)
+{
+    return e->config.target_of ? e->config.target_of(e, c)
+                               : &e->config.targets[c->id % e->config.n_targets];
+}
+
 static void client_start(struct engine *e, struct client *c)
 {
-    const struct target *t = &e->config.targets[c->id % e->config.n_targets];
+    const struct target *t = target_of(e, c);
     int on = 1;
     int size = (int)e->config.receive_buffer;
 
@@ -276,7 +282,7 @@ void client_read(struct engine *e, struct client *c, bool on)
 
 static void send_upgrade(struct engine *e, struct client *c)
 {
-    const struct target *t = &e->config.targets[c->id % e->config.n_targets];
+    const struct target *t = target_of(e, c);
     uint64_t a = random_next(&e->random);
     uint64_t b = random_next(&e->random);
     int n = snprintf(e->request, REQUEST_BYTES_MAX,
@@ -564,7 +570,7 @@ void engine_turn(struct engine *e, int timeout_ms)
 
             /* Read only to take the signal away; what it means is in shared memory. */
             if (read((int)(events[i].data.u64 >> 32), &count, sizeof count) < 0 && errno != EAGAIN)
-                die("eventfd: %s", strerror(errno));
+                die("event: %s", strerror(errno));
             continue;
         }
         assert(events[i].data.u32 < e->n_clients);

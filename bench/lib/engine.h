@@ -91,6 +91,8 @@ struct engine_config {
     uint32_t
         sources; /* source addresses per process, 0: the kernel's choice (needed off loopback) */
     uint32_t process; /* index of this process: keeps sources apart */
+    /* Where client `c` connects to, if not to its turn of `targets`; borrowed until the next call. */
+    const struct target *(*target_of)(struct engine *e, const struct client *c);
 
     void (*on_open)(struct engine *e, struct client *c);
     /* One message. Socket.IO: the packet behind Engine.IO's "4". `data` is borrowed for the
@@ -138,7 +140,7 @@ uint32_t engine_start(struct engine *e, uint32_t n);
  * counts. */
 void engine_turn(struct engine *e, int timeout_ms);
 
-/* Makes engine_turn() return when `fd` is readable (it must be an eventfd: it is read). */
+/* Makes engine_turn() return when `fd` is readable (an eventfd or a timerfd: eight bytes are read). */
 void engine_watch(struct engine *e, int fd);
 
 /* Sends one message (Socket.IO: a packet, "4" is put before it). False when the client is not
