@@ -54,8 +54,8 @@ const atMost = (run, text, key, unit, max) => (results) => (results[run]
   ? [{ text, value: results[run][key], unit, bar: bound({ max }), met: results[run][key] <= max }] : []);
 
 // ---- The grid -----------------------------------------------------------------------------------------------------------
-// A row: id, title, group (what the report plots together), runs: by name { program, args, sides }, and bars. `quick` are options that come last with --quick,
-// `quickSides` what is left of the sides; a run or row with `quick: null` is left out then.
+// A row: id, title, group (what the report plots together), runs: by name { program, args, sides }, and bars. `quick` are options that come last with --quick, `full`
+// those without it, `quickSides` what is left of the sides; a run or row with `quick: null` is left out then.
 
 const run = (program, args, more = {}) => ({ program, args, ...more });
 const fanout = (args, sides, more) => run('fanout', args, { sides, ...more });
@@ -70,7 +70,9 @@ const fanoutRow = (members, payload, load, sides, bars, more = {}) => ({
 
 // What the Socket.IO clients of `idle` leave with the server: 700 bytes of auth, and the handshake without most of its headers.
 const STORED_BYTES = 700 + 300;
-const idle = (side, to, args = [], more = {}) => run('idle', [`--side=${side}`, `--to=${to}`, '--from=1000', '--fresh', '--workers=4', '--procs=4', '--header-bytes=900', '--auth-bytes=700', '--rooms', ...args], { quick: [`--to=${Math.min(to, 4000)}`, '--settle=1000'], ...more });
+// Coarsely it is the slope from 1,000 to 5,000 connections, since a fresh server's buffers would weigh too much among so few.
+const idle = (side, to, args = []) => run('idle', [`--side=${side}`, `--to=${to}`, '--from=1000', '--workers=4', '--procs=4', '--header-bytes=900', '--auth-bytes=700', '--rooms', ...args],
+  { full: ['--fresh'], quick: ['--to=5000', '--settle=500'] });
 
 const MEMBERS = [10, 100, 1000, 10000, 19000, 50000];
 const BARE_MEMBERS_MAX = 19000; // one process, 20,000 descriptors
@@ -103,7 +105,8 @@ const bareAndPeers = ['peal', 'bare_send', 'bare_uring', 'peal_socketio', ...NOD
 const pending = ['peal', 'bare_send', 'bare_send_coalescing', 'bare_uring_coalescing'];
 
 export const ROWS = [
-  fanoutRow(1000, 64, 'in-flight=1', bareAndPeers, [['peal', 'bare_send', 2.0], ['peal', 'bare_uring', 0.8], ['peal_socketio', NODE, 6], ['peal', 'nchan', 2.5]]),
+  fanoutRow(1000, 64, 'in-flight=1', bareAndPeers, [['peal', 'bare_send', 2.0], ['peal', 'bare_uring', 0.8], ['peal_socketio', NODE, 6], ['peal', 'nchan', 2.5]],
+    { quickSides: ['peal', 'bare_send', 'bare_uring', 'peal_socketio', 'node', 'nchan'] }),
   fanoutRow(1000, 512, 'in-flight=1', ['peal', 'bare_send', 'bare_uring'], [['peal', 'bare_send', 2.0], ['peal', 'bare_uring', 0.8]]),
   fanoutRow(10000, 64, 'in-flight=1', ['peal', 'bare_send', 'bare_uring', 'peal_socketio', ...NODE], [['peal', 'bare_send', 1.5], ['peal', 'bare_uring', 0.8], ['peal_socketio', NODE, 4]],
     { quickSides: ['peal', 'bare_send', 'bare_uring'] }),
@@ -193,14 +196,19 @@ function argumentsOf(r, o) {
   const chosen = sides?.filter((side) => !o.sides || o.sides.includes(side));
   const module = r.program === 'echo' ? [`--module=${join(o.bin, '..', 'modules', 'conformance.so')}`] : [];
   const peers = r.sides || r.program === 'idle' ? [`--peers=${join(here, 'peers')}`] : [];
-  return [...r.args, ...(chosen ? [`--sides=${chosen}`] : []), ...module, ...peers, ...(o.quick ? [...(QUICK[r.program] ?? []), ...(r.quick ?? [])] : []), ...o.further];
+  return [...r.args, ...(chosen ? [`--sides=${chosen}`] : []), ...module, ...peers, ...(o.quick ? [...(QUICK[r.program] ?? []), ...(r.quick ?? [])] : (r.full ?? [])), ...o.further];
 }
 
 // The last result of a program; throws when it says nothing (exit 2).
 async function measure(r, o) {
   const child = spawn(join(o.bin, r.program), argumentsOf(r, o), { stdio: ['ignore', 'pipe', 'pipe'] });
-  const ended = new Promise((resolve, reject) => child.on('error', reject).on('close', resolve));
   let errors = '';
+  const ended = new Promise((resolve) => {
+    child.on('close', resolve).on('error', (error) => {
+      errors = error.message;
+      resolve(null);
+    });
+  });
   let result = null;
   child.stderr.setEncoding('utf8').on('data', (text) => { errors = (errors + text).slice(-2000); });
   for await (const line of createInterface({ input: child.stdout })) {

@@ -103,7 +103,7 @@ static int group_main(uint32_t index, void *ctx)
 {
     static struct group g;
     struct engine_config config = {
-        .n_targets = 1, .nsp = "/", .connect_timeout_ms = 20000, .sources = 32
+        .n_targets = 1, .nsp = "/", .connect_timeout_ms = 60000, .sources = 32
     };
     const struct batch_shared *b;
 

@@ -259,7 +259,7 @@ static int group_main(uint32_t index, void *ctx)
 {
     static struct group g;
     struct engine_config config = {
-        .n_targets = 1, .nsp = "/", .connect_parallel = 256, .connect_timeout_ms = 20000
+        .n_targets = 1, .nsp = "/", .connect_parallel = 128, .connect_timeout_ms = 60000
     };
 
     g.side = ctx;

@@ -12,7 +12,7 @@
 #include "lib/util.h"
 
 #define CONNECT_MS         60000u
-#define CONNECT_MS_PER     4u /* and for each client */
+#define CONNECT_MS_PER     20u /* and for each client */
 #define LAST_DELIVERIES_MS 20000u
 #define NAMES_BYTES        256u
 
