@@ -86,7 +86,7 @@ const costs = (result, times = 1) => result.sides.map((side) => ({ side: side.na
 function sweep(row, cost) {
   const sides = [...new Set(Object.values(row.runs).flatMap((result) => result.sides.map((side) => side.name)))];
   return sides.map((name) => ({ side: name,
-    points: Object.entries(row.runs).flatMap(([x, result]) => result.sides.filter((side) => side.name === name).map((side) => [Number(x), cost(median(side.per_cpu_s), result)])) }));
+    points: Object.entries(row.runs).filter(([x]) => Number(x)).flatMap(([x, result]) => result.sides.filter((side) => side.name === name).map((side) => [Number(x), cost(median(side.per_cpu_s), result)])) }));
 }
 
 const PLOTS = {
