@@ -1,5 +1,5 @@
 // cluster.test.mjs: two Peal hosts and Node servers with the real adapter and emitter on one Redis are one Socket.IO server.
-// @test no-asan timeout=300
+// @test parallel no-asan timeout=300
 import assert from 'node:assert/strict';
 import { ask, rawConnect, recordPublishes, sleep, startNodeServer, startPeal, startRedis, redisClient, test, waitFor, within, wsClient } from './lib/index.mjs';
 import { engine, workersOf } from './lib/engine.mjs';

@@ -1,5 +1,5 @@
 // course.test.mjs: a Peal host joins what courses teach: two Node servers with createAdapter(pubClient, subClient) behind nginx with ip_hash (deploy/nginx/course.conf,
-// unchanged but for addresses). Nothing of it is changed for Peal's sake; Peal's one setting, `origins`, is what its refusal says. @test no-asan timeout=300
+// unchanged but for addresses). Nothing of it is changed for Peal's sake; Peal's one setting, `origins`, is what its refusal says. @test parallel no-asan timeout=300
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { fileURLToPath } from 'node:url';

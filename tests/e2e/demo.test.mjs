@@ -1,5 +1,5 @@
 // demo.test.mjs: the page of `demo = yes` in a real browser: two windows chat, see their workers and the counters, and survive a kill -9.
-// @test no-asan timeout=300
+// @test parallel no-asan timeout=300
 import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,5 +1,5 @@
 // deploy.test.mjs: every file of deploy/ is what it says: the programs that read it accept it, its numbers agree with each other, its metrics exist, and Peal serves
-// within the bounds that it sets. What the load balancers do is in course.test.mjs and hosts.test.mjs. @test no-asan timeout=300
+// within the bounds that it sets. What the load balancers do is in course.test.mjs and hosts.test.mjs. @test parallel no-asan timeout=300
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';

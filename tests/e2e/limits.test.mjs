@@ -1,5 +1,5 @@
 // limits.test.mjs: limits are exact, refusals say why and when to come back, and are counted by reason.
-// @test timeout=300
+// @test parallel timeout=300
 import assert from 'node:assert/strict';
 import { frame, httpRequest, OP, rawConnect, rawWebSocket, readResponse, startPeal, test, upgradeRequest, waitFor } from './lib/index.mjs';
 import { ENGINE, engine, sameWorkers, workersOf } from './lib/engine.mjs';

@@ -1,5 +1,5 @@
 // polling-limits.test.mjs: who polls is one client, however many connections that takes: at the limit of clients, in the counts, and in a drain.
-// Peal alone: Node has neither. @test no-asan timeout=240
+// Peal alone: Node has neither. @test parallel no-asan timeout=240
 import assert from 'node:assert/strict';
 import { OP, httpRequest, slow, sleep, test, upgradeRequest, waitFor } from './lib/index.mjs';
 import { ENGINE, engine, workersOf } from './lib/engine.mjs';

@@ -1,6 +1,6 @@
 // polling.test.mjs: long-polling and upgrade: what the official Engine.IO suite asserts, and every fact about them that a client can see, with
 // each number of workers and each way a connection finds its worker. Here the connections of one session come from many addresses, so
-// they meet all workers. PEAL_TEST_TARGET=node asks the real Socket.IO server. @test timeout=180
+// they meet all workers. PEAL_TEST_TARGET=node asks the real Socket.IO server. @test parallel timeout=180
 import assert from 'node:assert/strict';
 import { gunzipSync, inflateSync } from 'node:zlib';
 import { OP, frame, slow, sleep, test, upgradeRequest, waitFor } from './lib/index.mjs';

@@ -1,5 +1,5 @@
 // recovery.test.mjs: connection state recovery: a client that comes back has its id, its rooms and everything it missed, or it is told that it has not.
-// @test timeout=400
+// @test parallel timeout=400
 import assert from 'node:assert/strict';
 import { ask, defer, httpRequest, ioClient, recordPublishes, redisClient, slow, sleep, startNodeServer, startPeal, startRedis, test, waitFor, wsClient } from './lib/index.mjs';
 import { engine, OPEN_RELAY, workersOf } from './lib/engine.mjs';

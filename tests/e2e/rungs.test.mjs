@@ -1,5 +1,5 @@
 // rungs.test.mjs: every rung of the ladder of kernel features serves alike; where io_uring is refused, Peal ends within a second and says what to change.
-// @test parallel timeout=120
+// @test parallel no-asan timeout=120
 import assert from 'node:assert/strict';
 import { access, chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
