@@ -70,9 +70,9 @@ const fanoutRow = (members, payload, load, sides, bars, more = {}) => ({
 
 // What the Socket.IO clients of `idle` leave with the server: 700 bytes of auth, and the handshake without most of its headers.
 const STORED_BYTES = 700 + 300;
-// Coarsely it is the slope from 1,000 to 5,000 connections, since a fresh server's buffers would weigh too much among so few.
+// Coarsely it is the slope from 1,000 to 4,000 connections, since a fresh server's buffers would weigh too much among so few.
 const idle = (side, to, args = []) => run('idle', [`--side=${side}`, `--to=${to}`, '--from=1000', '--workers=4', '--procs=4', '--header-bytes=900', '--auth-bytes=700', '--rooms', ...args],
-  { full: ['--fresh'], quick: ['--to=5000', '--settle=500'] });
+  { full: ['--fresh'], quick: ['--to=4000', '--settle=300'] });
 
 const MEMBERS = [10, 100, 1000, 10000, 19000, 50000];
 const BARE_MEMBERS_MAX = 19000; // one process, 20,000 descriptors
@@ -128,7 +128,7 @@ export const ROWS = [
   fanoutRow(10000, 64, 'pending=16', pending, [['peal', 'bare_send', 10], ['peal', 'bare_uring_coalescing', 0.6]], { quickSides: ['peal', 'bare_send', 'bare_uring_coalescing'] }),
   {
     id: 'rooms', title: '10 rooms of 100 members, 64 bytes, 50,000 deliveries a second', group: 'latency',
-    runs: { all: fanout(['--members=1000', '--rooms=10', '--rate=50000', '--payload=64', '--rounds=7', '--round-cpu=0.01', '--round-samples=100000'], ['peal', 'bare_send'], { quick: ['--round-samples=50000', '--round-cpu=0.01'] }) },
+    runs: { all: fanout(['--members=1000', '--rooms=10', '--rate=50000', '--payload=64', '--rounds=7', '--round-cpu=0.01', '--round-samples=100000'], ['peal', 'bare_send'], { quick: ['--round-samples=25000', '--round-cpu=0.01'] }) },
     bars: [p99('all', 'peal', 'bare_send', { max: 0.6 })],
   },
   {
@@ -160,13 +160,13 @@ export const ROWS = [
   {
     id: 'members', title: 'a delivery, 64 bytes, 4 in flight, as members grow', group: 'members',
     runs: Object.fromEntries(MEMBERS.map((n) => [n, fanout([`--members=${n}`, '--payload=64', '--in-flight=4', ...(n > BARE_MEMBERS_MAX ? ['--workers=4'] : [])],
-      n > BARE_MEMBERS_MAX ? ['peal'] : ['peal', 'bare_send'], n > 10000 ? { quick: null } : {})])),
+      n > BARE_MEMBERS_MAX ? ['peal'] : ['peal', 'bare_send'], n === 100 || n > 10000 ? { quick: null } : {})])),
     bars: [flat],
   },
   {
     id: 'workers', title: 'a room of 1,000 members, one in flight, as workers grow, all on one CPU', group: 'workers',
     runs: {
-      ...Object.fromEntries(WORKERS.map((n) => [n, fanout(['--members=1000', '--payload=64', `--workers=${n}`], ['peal'])])),
+      ...Object.fromEntries(WORKERS.map((n) => [n, fanout(['--members=1000', '--payload=64', `--workers=${n}`], ['peal'], n === 2 || n === 4 ? { quick: null } : {})])),
       ...Object.fromEntries(fewMembers('awake', ['--in-flight=64'])),
       ...Object.fromEntries(fewMembers('parked', ['--rate=4000', '--round-seconds-max=10'], { quick: null })),
     },
@@ -181,7 +181,7 @@ const REFERENCE = { row: 'fanout-1000-64-in-flight-1', side: 'bare_send', per_cp
 
 // ---- Running ------------------------------------------------------------------------------------------------------------
 
-const QUICK = { fanout: ['--rounds=3', '--round-cpu=0.2'], echo: ['--rounds=3', '--round-cpu=0.2'], connects: ['--rounds=3', '--round-cpu=0.1'] };
+const QUICK = { fanout: ['--rounds=3', '--round-cpu=0.15'], echo: ['--rounds=3', '--round-cpu=0.15'], connects: ['--rounds=3', '--round-cpu=0.1'] };
 
 function options(argv) {
   const o = { quick: false, rows: /./, out: null, bin: join(here, '..', 'build', 'bench'), list: false, sides: null, further: [] };

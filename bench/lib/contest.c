@@ -15,6 +15,7 @@
 #define CONNECT_MS_PER     20u /* and for each client */
 #define LAST_DELIVERIES_MS 20000u
 #define NAMES_BYTES        256u
+#define LOOK_MS            50 /* reading the whole of /proc more often would weigh on the clients */
 
 void contest_pin(const struct contest_options *o)
 {
@@ -135,8 +136,7 @@ static double side_run(const struct contest_options *o, struct side *s, double c
     atomic_store(&s->shared->run, 1);
     contest_wake(s);
     do {
-        /* Reading the whole of /proc more often would weigh on the clients. */
-        (void)poll(NULL, 0, 100);
+        (void)poll(NULL, 0, LOOK_MS);
         check_side(s);
     } while (((double)(proc_tree_cpu_ns(s->server.pid) - cpu) < cpu_s * 1e9 ||
               contest_units(s) - before < samples) &&
