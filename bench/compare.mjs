@@ -181,7 +181,7 @@ const REFERENCE = { row: 'fanout-1000-64-in-flight-1', side: 'bare_send', per_cp
 
 // ---- Running ------------------------------------------------------------------------------------------------------------
 
-const QUICK = { fanout: ['--rounds=3', '--round-cpu=0.15'], echo: ['--rounds=3', '--round-cpu=0.15'], connects: ['--rounds=3', '--round-cpu=0.1'] };
+const QUICK = { fanout: ['--rounds=3', '--round-cpu=0.15'], echo: ['--rounds=3', '--round-cpu=0.3'], connects: ['--rounds=3', '--round-cpu=0.1'] };
 
 function options(argv) {
   const o = { quick: false, rows: /./, out: null, bin: join(here, '..', 'build', 'bench'), list: false, sides: null, further: [] };
