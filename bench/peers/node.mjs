@@ -79,6 +79,8 @@ const start = {
   async cluster() {
     if (cluster.isPrimary) {
       const server = createServer();
+      // Until the worker has confirmed that it has the socket, this process goes on reading from it and drops what comes: the CONNECT of a client that is quick.
+      server.on('connection', (socket) => socket.once('data', () => socket._handle.readStop()));
       setupMaster(server, { loadBalancingMethod: 'least-connection' });
       setupPrimary();
       forkAll();
