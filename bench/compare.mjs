@@ -125,7 +125,7 @@ export const ROWS = [
   fanoutRow(1000, 64, 'pending=16', [...pending, 'peal_socketio', ...NODE, 'nchan'], [['peal', 'bare_send', 15], ['peal', 'bare_uring_coalescing', 0.6], ['peal_socketio', NODE, 25], ['peal', 'nchan', 8]],
     { quickSides: [...pending, 'peal_socketio', 'node', 'nchan'] }),
   fanoutRow(10000, 64, 'pending=4', pending, [['peal', 'bare_send', 4], ['peal', 'bare_uring_coalescing', 0.6]], { quickSides: ['peal', 'bare_send', 'bare_uring_coalescing'] }),
-  fanoutRow(10000, 64, 'pending=16', pending, [['peal', 'bare_send', 10], ['peal', 'bare_uring_coalescing', 0.6]], { quickSides: ['peal', 'bare_send', 'bare_uring_coalescing'] }),
+  fanoutRow(10000, 64, 'pending=16', pending, [['peal', 'bare_send', 10], ['peal', 'bare_uring_coalescing', 0.6]], { quickSides: ['peal', 'bare_send', 'bare_uring_coalescing'], quick: ['--rounds=2'] }),
   {
     id: 'rooms', title: '10 rooms of 100 members, 64 bytes, 50,000 deliveries a second', group: 'latency',
     runs: { all: fanout(['--members=1000', '--rooms=10', '--rate=50000', '--payload=64', '--rounds=7', '--round-cpu=0.01', '--round-samples=100000'], ['peal', 'bare_send'], { quick: ['--round-samples=25000', '--round-cpu=0.01'] }) },
@@ -138,7 +138,7 @@ export const ROWS = [
   },
   {
     id: 'connects', title: 'new connections per server-CPU-second; Socket.IO with its namespace', group: 'connects',
-    runs: { all: run('connects', ['--connections=10000'], { sides: ['peal', 'bare_connect', 'peal_socketio', 'node', 'nchan'], quick: ['--connections=2000'] }) },
+    runs: { all: run('connects', ['--connections=10000'], { sides: ['peal', 'bare_connect', 'peal_socketio', 'node', 'nchan'], quick: ['--connections=1000'] }) },
     bars: [ratio('all', 'peal', 'bare_connect', { min: 0.75 }), ratio('all', 'peal_socketio', 'bare_connect', { min: 0.5 })],
   },
   {
