@@ -351,6 +351,8 @@ static void on_engineio(struct engine *e, struct client *c, const char *data, si
         return;
     case '1': client_gone(e, c, CAUSE_DISCONNECT); return;
     case '2':
+        if (e->config.on_ping)
+            e->config.on_ping(e, c);
         if (!c->silent)
             (void)client_frame(e, c, WIRE_OP_TEXT, "3", data + 1, n - 1);
         return;

@@ -100,6 +100,8 @@ struct engine_config {
     void (*on_message)(struct engine *e, struct client *c, const char *data, size_t n, bool binary);
     /* Once per client that was started; c->cause says why; `was_open`: it had been OPEN. */
     void (*on_close)(struct engine *e, struct client *c, bool was_open);
+    /* An Engine.IO ping, about to be answered. May be NULL. */
+    void (*on_ping)(struct engine *e, struct client *c);
     void *ctx;
 };
 

@@ -78,6 +78,18 @@ uint64_t proc_cpu_ns(pid_t pid)
     return ns;
 }
 
+uint64_t proc_machine_busy_ns(void)
+{
+    unsigned long long user, nice, system, irq, softirq;
+    FILE *f = fopen("/proc/stat", "re");
+
+    if (!f || fscanf(f, "cpu %llu %llu %llu %*u %*u %llu %llu", &user, &nice, &system, &irq,
+                     &softirq) != 5)
+        die("/proc/stat: cannot be read");
+    (void)fclose(f);
+    return (user + nice + system + irq + softirq) * (NS_PER_S / (uint64_t)sysconf(_SC_CLK_TCK));
+}
+
 static uint32_t read_all(struct entry *all)
 {
     DIR *dir = opendir("/proc");
@@ -151,6 +163,16 @@ uint64_t proc_tree_pss_bytes(pid_t root)
     return bytes;
 }
 
+uint32_t proc_tree_pids(pid_t root, pid_t *pids, uint32_t max)
+{
+    struct tree t;
+
+    tree_read(root, &t);
+    for (uint32_t i = 0; i < t.count && i < max; i++)
+        pids[i] = t.members[i].pid;
+    return t.count < max ? t.count : max;
+}
+
 uint32_t proc_tree_count(pid_t root)
 {
     struct tree t;
@@ -159,7 +181,7 @@ uint32_t proc_tree_count(pid_t root)
     return t.count;
 }
 
-static bool command_holds(pid_t pid, const char *word)
+bool proc_command_holds(pid_t pid, const char *word)
 {
     char path[64];
     char line[1024];
@@ -181,7 +203,7 @@ pid_t proc_tree_find(pid_t root, const char *word)
 
     tree_read(root, &t);
     for (uint32_t i = 1; i < t.count; i++)
-        if (command_holds(t.members[i].pid, word))
+        if (proc_command_holds(t.members[i].pid, word))
             return t.members[i].pid;
     return 0;
 }

@@ -160,6 +160,8 @@ bool conn_alive(const struct conn *c); /* HTTP, OPEN or CLOSING: output may stil
 void conn_on_poll(struct conns *cs, struct conn *c, const struct loop_event *event);
 MUST_USE bool conn_on_received(struct conns *cs, struct conn *c, const struct loop_event *event);
 void conn_read_next(struct conns *cs, struct conn *c); /* after the bytes were taken */
+/* Do bytes of the peer, or its end, wait in the kernel to be read? Asks the kernel: not for hot paths. */
+bool conn_has_unread(const struct conn *c);
 void conn_pause(struct conn *c);
 void conn_resume(
     struct conn

@@ -45,6 +45,8 @@ struct sock {
 };
 
 enum heartbeat { HEARTBEAT_WAITS = 0, HEARTBEAT_PINGED };
+#define EXTENDED_PACKET 1u /* another packet came while the pong was awaited */
+#define EXTENDED_UNREAD 2u /* something lay unread when the time was over */
 
 /* What is kept of one client. */
 struct session {
@@ -60,7 +62,8 @@ struct session {
     uint64_t opened_ms;
     char *handshake;   /* JSON of the handshake, without auth; NULL if there was no memory */
     uint8_t heartbeat; /* enum heartbeat */
-    uint8_t extended;  /* the one extension of this ping's timeout has been given */
+    uint8_t
+        extended; /* extensions of this ping's timeout that have been given: EXTENDED_*, each once */
     uint16_t n_socks;
     uint32_t _next_free;
 };
