@@ -1,6 +1,6 @@
 /* idle.c: what an idle connection costs the server in user space.
  *
- * PSS of all server processes with few and with many Socket.IO (or plain) connections; the slope
+ * PSS of all server processes with few and with many connections; the slope
  * is the cost of one. PSS, because the ring and the session table are shared: what every process
  * maps is counted once. --header-bytes, --auth-bytes and --rooms make the connections those of
  * the "idle bytes" row: what a browser sends at the handshake, and membership of a shared room
@@ -16,8 +16,8 @@
 #include "lib/driver.h"
 #include "lib/engine.h"
 #include "lib/json_out.h"
-#include "lib/machine.h"
 #include "lib/proc.h"
+#include "lib/sides.h"
 #include "lib/util.h"
 
 #define HEADER_BYTES_MAX 2048u
@@ -34,22 +34,21 @@ static struct {
     double bar;
     bool rooms;
     bool fresh;
-    const char *dialect;
-    const char *server;
+    const char *side;
     const char *peal;
+    const char *peers;
     struct opt_list peal_args;
-} opt = {
-    2000, 14000, 2, 2, 0, 0, 2000, 0, false, false, "socketio", "peal", NULL, { .count = 0 }
-};
+} opt = { 2000,          14000,         2, 2, 0, 0, 2000, 0, false, false, "peal_socketio", NULL,
+          "bench/peers", { .count = 0 } };
 
 static const struct opt options[] = {
     { "from", OPT_U32, &opt.from, "connections at the first measurement (2000)" },
     { "to", OPT_U32, &opt.to, "connections at the second (14000)" },
     { "fresh", OPT_FLAG, &opt.fresh, "slope from the fresh server instead of from --from" },
-    { "dialect", OPT_TEXT, &opt.dialect, "socketio (default) or plain" },
-    { "server", OPT_TEXT, &opt.server, "peal (default), bare_send, bare_uring (plain only)" },
+    { "side", OPT_TEXT, &opt.side, "one of fanout's sides (peal_socketio)" },
     { "workers", OPT_U32, &opt.workers, "peal's workers (2)" },
     { "peal", OPT_TEXT, &opt.peal, "peal's binary" },
+    { "peers", OPT_TEXT, &opt.peers, "folder of the peers (bench/peers)" },
     { "peal-arg", OPT_LIST, &opt.peal_args, "one more argument for peal, repeatable" },
     { "procs", OPT_U32, &opt.procs, "client processes (2)" },
     { "header-bytes", OPT_U32, &opt.header_bytes, "further request header bytes, up to 2048 (0)" },
@@ -68,6 +67,8 @@ struct idle_shared {
     uint32_t procs;
 };
 
+static const struct side_kind *kind;
+
 struct idle_process {
     struct engine engine;
     struct idle_shared *shared;
@@ -76,7 +77,7 @@ struct idle_process {
 
 static bool socketio(void)
 {
-    return strcmp(opt.dialect, "socketio") == 0;
+    return kind->dialect == DIALECT_SOCKETIO;
 }
 
 static void on_open(struct engine *e, struct client *c)
@@ -146,14 +147,11 @@ static int idle_main(uint32_t index, void *ctx)
         .n_targets = 1, .nsp = "/", .connect_parallel = 128, .connect_timeout_ms = 30000
     };
     uint32_t started = 0;
-    char url[64];
 
     p.shared = ctx;
     p.index = index;
-    config.dialect = socketio() ? DIALECT_SOCKETIO : DIALECT_PLAIN;
-    (void)snprintf(url, sizeof url, "ws://127.0.0.1:%u%s", p.shared->port,
-                   socketio() ? "" : "/ws/r");
-    target_parse(&config.targets[0], url, config.dialect);
+    config.dialect = kind->dialect;
+    side_target(&config.targets[0], kind, p.shared->port, 0, false);
     fill_headers(headers, opt.header_bytes);
     fill_auth(auth, opt.auth_bytes);
     config.headers = headers;
@@ -215,8 +213,7 @@ static int report(uint64_t fresh, uint64_t low, uint64_t high)
     json_begin(&j, "result");
     json_text(&j, "bench", "idle");
     machine_json(&j);
-    json_text(&j, "server", opt.server);
-    json_text(&j, "dialect", opt.dialect);
+    json_text(&j, "side", opt.side);
     json_u64(&j, "workers", opt.workers);
     json_u64(&j, "from", base);
     json_u64(&j, "to", opt.to);
@@ -234,7 +231,7 @@ static int report(uint64_t fresh, uint64_t low, uint64_t high)
 
 int main(int argc, char **argv)
 {
-    struct server_options o = { .name = "peal" };
+    struct server_options o = { .binary = NULL };
     struct server server;
     struct driver clients;
     struct idle_shared *shared = driver_share(sizeof *shared);
@@ -248,13 +245,12 @@ int main(int argc, char **argv)
         die("--to must be over --from, and that over 0");
     if (opt.header_bytes > HEADER_BYTES_MAX || opt.auth_bytes > AUTH_BYTES_MAX)
         die("at most %u header and %u auth bytes", HEADER_BYTES_MAX, AUTH_BYTES_MAX);
-    o.name = opt.server;
-    o.binary = strcmp(opt.server, "peal") == 0 ? opt.peal : NULL;
-    o.socketio = socketio();
+    kind = side_find(opt.side);
+    o.binary = opt.peal;
     o.workers = opt.workers;
     o.args = &opt.peal_args;
     shared->procs = driver_processes_for(opt.to, opt.procs);
-    server_launch(&server, &o);
+    side_launch(&server, kind, o, opt.peers);
     shared->port = server.port;
     (void)poll(NULL, 0, (int)opt.settle_ms);
     fresh = proc_tree_pss_bytes(server.pid);
