@@ -16,7 +16,9 @@
 #include "session/recovery.h"
 #include "shm/atomic.h"
 
-#define MEMBERS_PER_WALK 16384 /* pieces chained in one turn, besides what is sent */
+/* Pieces chained in one turn, besides what is sent. Many: what is pending for a member goes in one send, so a room of 10,000 with 16 messages pending gains by
+ * each that is taken in before the first send. Fewer than nodes: members of rooms of their own do not make the batch send everything at once. */
+#define MEMBERS_PER_WALK (WORKER_NODES_PER_BATCH / 8 * 7)
 #define PROGRESS_EVERY   1024
 
 bool fanout_copy(void *context, uint64_t position, uint32_t offset, uint8_t *out, uint32_t n_bytes)
