@@ -112,9 +112,15 @@ static int client_bind(const struct engine *e, const struct client *c)
     return bind(c->fd, (struct sockaddr *)&from, sizeof from);
 }
 
+static const struct target *target_of(struct engine *e, const struct client *c)
+{
+    return e->config.target_of ? e->config.target_of(e, c)
+                               : &e->config.targets[c->id % e->config.n_targets];
+}
+
 static void client_start(struct engine *e, struct client *c)
 {
-    const struct target *t = &e->config.targets[c->id % e->config.n_targets];
+    const struct target *t = target_of(e, c);
     int on = 1;
     int size = (int)e->config.receive_buffer;
 
@@ -276,7 +282,7 @@ void client_read(struct engine *e, struct client *c, bool on)
 
 static void send_upgrade(struct engine *e, struct client *c)
 {
-    const struct target *t = &e->config.targets[c->id % e->config.n_targets];
+    const struct target *t = target_of(e, c);
     uint64_t a = random_next(&e->random);
     uint64_t b = random_next(&e->random);
     int n = snprintf(e->request, REQUEST_BYTES_MAX,
@@ -345,6 +351,8 @@ static void on_engineio(struct engine *e, struct client *c, const char *data, si
         return;
     case '1': client_gone(e, c, CAUSE_DISCONNECT); return;
     case '2':
+        if (c->n_pings < UINT8_MAX)
+            c->n_pings++;
         if (!c->silent)
             (void)client_frame(e, c, WIRE_OP_TEXT, "3", data + 1, n - 1);
         return;
@@ -390,6 +398,8 @@ static void on_frame(struct engine *e, struct client *c, const struct wire_frame
             e->config.on_message(e, c, data, f->payload_bytes, true);
         return;
     case WIRE_OP_PING:
+        if (c->n_pings < UINT8_MAX)
+            c->n_pings++;
         if (!c->silent)
             (void)client_frame(e, c, WIRE_OP_PONG, "", data, f->payload_bytes);
         return;

@@ -69,6 +69,7 @@ struct client {
     int fd;
     uint16_t cause;
     uint8_t state;
+    uint8_t n_pings;   /* that came, as far as it counts */
     bool silent : 1;   /* answers nothing any more: pings, close frames */
     bool unread : 1;   /* reads nothing any more */
     bool want_out : 1; /* waits for EPOLLOUT */
@@ -91,6 +92,8 @@ struct engine_config {
     uint32_t
         sources; /* source addresses per process, 0: the kernel's choice (needed off loopback) */
     uint32_t process; /* index of this process: keeps sources apart */
+    /* Where client `c` connects to, if not to its turn of `targets`; borrowed until the next call. */
+    const struct target *(*target_of)(struct engine *e, const struct client *c);
 
     void (*on_open)(struct engine *e, struct client *c);
     /* One message. Socket.IO: the packet behind Engine.IO's "4". `data` is borrowed for the
