@@ -22,7 +22,8 @@
 struct directory {
     struct region *region;
     uint64_t bit;
-    uint32_t n_members[DIRECTORY_BUCKETS];
+    uint16_t n_members
+        [DIRECTORY_BUCKETS]; /* rooms of the bucket: 16 M of them spread over all are 256 */
 };
 
 struct directory *directory_new(struct region *region)
@@ -46,7 +47,7 @@ void directory_free(struct directory *d)
 void directory_enter(struct directory *d, uint32_t bucket)
 {
     assert(bucket < DIRECTORY_BUCKETS);
-    assert(d->n_members[bucket] < UINT32_MAX);
+    assert(d->n_members[bucket] < UINT16_MAX);
     if (d->n_members[bucket]++ == 0)
         shm_or_u64(&d->region->directory[bucket], d->bit);
 }

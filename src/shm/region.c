@@ -363,3 +363,27 @@ void region_close(struct region *r)
     (void)close(r->fd);
     region_blank(r);
 }
+
+void region_each_touched(struct region *r, uint64_t table, uint32_t entry_bytes, uint32_t first,
+                         uint32_t end,
+                         void (*each)(void *context, struct region *r, uint32_t index),
+                         void *context)
+{
+    uint64_t at = table + (uint64_t)first * entry_bytes;
+    uint64_t stop = table + (uint64_t)end * entry_bytes;
+
+    while (at < stop) {
+        off_t data = lseek(r->fd, (off_t)at, SEEK_DATA); /* nobody uses the file's offset */
+        off_t hole;
+
+        if (data < 0 || (uint64_t)data >= stop)
+            return; /* ENXIO: nothing but holes */
+        hole = lseek(r->fd, data, SEEK_HOLE);
+        if (hole < 0 || (uint64_t)hole > stop)
+            hole = (off_t)stop;
+        for (uint64_t i = ((uint64_t)data - table + entry_bytes - 1) / entry_bytes;
+             table + i * entry_bytes < (uint64_t)hole; i++)
+            each(context, r, (uint32_t)i);
+        at = (uint64_t)hole;
+    }
+}

@@ -166,6 +166,14 @@ static bool load_files(struct worker *w)
     return w->files != NULL;
 }
 
+/* OpenSSL sets itself up when it is first used: memory and time that are nobody's handshake. */
+static void warm_up(void)
+{
+    char accept[HTTP_ACCEPT_CHARS];
+
+    http_ws_accept(accept, slice_text("AAAAAAAAAAAAAAAAAAAAAA=="));
+}
+
 bool worker_open(struct worker *w, const struct child *child)
 {
     struct hub *h = &w->hub;
@@ -198,6 +206,7 @@ bool worker_open(struct worker *w, const struct child *child)
         log_error("out_of_memory", "what=%s", "tables of a worker");
         return false;
     }
+    warm_up();
     w->request = malloc(INBOX_BYTES_MAX);
     if (h->config->demo)
         w->page = page_new(h->config->path, &w->page_bytes);
