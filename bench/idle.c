@@ -210,7 +210,7 @@ static void fill_auth(char *out, uint32_t n)
     memcpy(out + n - 2, "\"}", 3);
 }
 
-/* Bytes of one client's headers and auth that Peal keeps: when, path and query, user-agent and origin, each with its name and two zeros. */
+/* Bytes of one client's headers and auth that Peal keeps: when, two lengths, path and query, user-agent and origin, each with its name and two zeros. */
 static uint32_t stored_bytes(uint16_t port)
 {
     struct target t;
@@ -222,7 +222,7 @@ static uint32_t stored_bytes(uint16_t port)
         return 0;
     (void)snprintf(url, sizeof url, "ws://127.0.0.1:%u", port);
     target_parse(&t, url, DIALECT_SOCKETIO);
-    n = (uint32_t)(sizeof(uint64_t) + strlen(t.path)) + opt.auth_bytes;
+    n = (uint32_t)(sizeof(uint64_t) + 2 * sizeof(uint32_t) + strlen(t.path)) + opt.auth_bytes;
     if (opt.header_bytes > 0) {
         (void)snprintf(origin, sizeof origin, "http://127.0.0.1:%u", port);
         n += (uint32_t)(strlen("user-agent") + strlen(USER_AGENT) + strlen("origin") +
@@ -328,14 +328,16 @@ static void await(const struct server *server, struct driver *clients, struct id
     }
 }
 
-static uint64_t measure(const struct server *server, uint32_t n_connections)
+static uint64_t measure(const struct server *server, uint32_t n_connections, uint64_t *files)
 {
     uint64_t pss = proc_tree_pss_bytes(server->pid);
     struct json j;
 
+    *files = proc_tree_pss_file_bytes(server->pid);
     json_begin(&j, "measured");
     json_u64(&j, "connections", n_connections);
     json_u64(&j, "pss_bytes", pss);
+    json_u64(&j, "pss_file_bytes", *files);
     json_u64(&j, "processes", proc_tree_count(server->pid));
     json_print(&j);
     return pss;
@@ -369,6 +371,7 @@ static int compare_user_space(struct idle_shared *shared)
     struct server server;
     struct driver clients;
     uint64_t fresh, low, high, left;
+    uint64_t files_low, files_high, files_left;
     uint32_t stored;
     double slope, own;
     bool ok;
@@ -376,16 +379,16 @@ static int compare_user_space(struct idle_shared *shared)
 
     launch(&server, opt.server, shared);
     stored = is_peal ? stored_bytes(server.port) : 0;
-    fresh = low = measure(&server, 0);
+    fresh = low = measure(&server, 0, &files_low);
     driver_fork(&clients, shared->procs, idle_main, shared);
     if (!opt.fresh) {
         await(&server, &clients, shared, opt.from);
-        low = measure(&server, opt.from);
+        low = measure(&server, opt.from, &files_low);
     }
     await(&server, &clients, shared, opt.to);
-    high = measure(&server, opt.to);
+    high = measure(&server, opt.to, &files_high);
     leave(&clients, shared);
-    left = measure(&server, 0);
+    left = measure(&server, 0, &files_left);
     server_stop(server.pid);
 
     slope = ((double)high - (double)low) / (opt.to - base);
@@ -408,6 +411,9 @@ static int compare_user_space(struct idle_shared *shared)
     json_u64(&j, "pss_to", high);
     json_u64(&j, "pss_left", left);
     json_f64(&j, "bytes_per_connection", slope);
+    /* not connections', but noise: somebody else began or ceased to run the same files */
+    json_f64(&j, "file_bytes_per_connection",
+             ((double)files_high - (double)files_low) / (opt.to - base));
     json_u64(&j, "stored_bytes", stored);
     json_f64(&j, "own_bytes_per_connection", own);
     json_f64(&j, "bar", opt.bar);
@@ -487,8 +493,8 @@ static int compare_slab(struct idle_shared *shared)
 static void use_full_method(void)
 {
     opt.to = 40000;
-    opt.workers = 4;
-    opt.procs = 4;
+    opt.workers = 3;
+    opt.procs = 3;
     opt.header_bytes = 900;
     opt.auth_bytes = socketio() ? 700 : 0;
     opt.rooms = true;

@@ -18,6 +18,8 @@ uint64_t proc_tree_cpu_ns(pid_t root);
 uint64_t proc_cpu_ns(pid_t pid);
 /* Sum of the proportional set sizes of `root` and all its descendants, in bytes. */
 uint64_t proc_tree_pss_bytes(pid_t root);
+/* Of it, the pages of files: the program and its libraries, whose share falls when others run them, too. */
+uint64_t proc_tree_pss_file_bytes(pid_t root);
 /* How many processes `root` and its descendants are. */
 uint32_t proc_tree_count(pid_t root);
 
