@@ -40,7 +40,8 @@
 
 #define USER_AGENT                                                                             \
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/" \
-    "126.0.0.0 Safari/537.36"
+    "%u.0.0.0 Safari/537.36"
+#define FIRST_VERSION 126u
 
 static struct {
     uint32_t from;
@@ -177,8 +178,8 @@ static const struct target *own_target(struct engine *e, const struct client *c)
     return &p->own;
 }
 
-/* What a browser sends, `n` bytes in all. */
-static void fill_headers(char *out, uint32_t n, uint16_t port)
+/* What a browser sends, `n` bytes in all; each client process is another one. */
+static void fill_headers(char *out, uint32_t n, const struct idle_process *p)
 {
     int used;
 
@@ -191,7 +192,7 @@ static void fill_headers(char *out, uint32_t n, uint16_t port)
                     "deflate, br, zstd\r\nAccept-Language: en-GB,en;q=0.9,de-DE;q=0.8,de;q=0.7\r\n"
                     "Sec-Fetch-Dest: websocket\r\nSec-Fetch-Mode: websocket\r\n"
                     "Sec-Fetch-Site: same-origin\r\nCookie: session=",
-                    port);
+                    FIRST_VERSION + p->index, p->shared->port);
     if (used < 0 || (uint32_t)used > n - 3)
         die("a browser's headers are over %u bytes", n);
     memset(out + used, 'c', n - (uint32_t)used - 2);
@@ -225,7 +226,7 @@ static uint32_t stored_bytes(uint16_t port)
     n = (uint32_t)(sizeof(uint64_t) + 2 * sizeof(uint32_t) + strlen(t.path)) + opt.auth_bytes;
     if (opt.header_bytes > 0) {
         (void)snprintf(origin, sizeof origin, "http://127.0.0.1:%u", port);
-        n += (uint32_t)(strlen("user-agent") + strlen(USER_AGENT) + strlen("origin") +
+        n += (uint32_t)(strlen("user-agent") + sizeof USER_AGENT + strlen("origin") +
                         strlen(origin) + 4);
     }
     return n;
@@ -266,7 +267,7 @@ static int idle_main(uint32_t index, void *ctx)
     target_parse(&config.targets[0], url, config.dialect);
     if (opt.rooms && !socketio())
         config.target_of = own_target;
-    fill_headers(headers, opt.header_bytes, p.shared->port);
+    fill_headers(headers, opt.header_bytes, &p);
     fill_auth(auth, opt.auth_bytes);
     config.headers = headers;
     config.auth = auth;

@@ -68,7 +68,7 @@ void session_free(struct sockets *s, uint32_t index)
     struct session *n = &s->sessions[index];
 
     assert(n->first_sock == SOCK_NONE);
-    free(n->handshake);
+    handshake_free(n->handshake, &s->agents);
     n->handshake = NULL;
     n->generation++; /* handles that are still about end here */
     n->conn = s->free_session;

@@ -6,6 +6,7 @@
 
 #include "peal/limits.h"
 #include "proto/engineio.h"
+#include "session/handshake.h"
 #include "session/rooms.h"
 #include "shm/sessions.h"
 
@@ -74,6 +75,7 @@ struct sockets {
     uint32_t n_socks;
     uint32_t n_sessions;
     char **auths;                      /* [socks_max]: JSON of the auth payload; NULL: {} */
+    struct agents agents;              /* of the handshakes */
     uint32_t everyone[NAMESPACES_MAX]; /* room of each namespace as a whole; ROOM_NONE */
 };
 

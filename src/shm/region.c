@@ -30,7 +30,8 @@
 
 #include "shm/counters.h"
 
-#define PAGE_BYTES 4096u
+#define PAGE_BYTES      4096u
+#define DIRECTORY_BYTES (sizeof(uint64_t) * DIRECTORY_BUCKETS) /* without what is kept */
 /* Entries of one slot begin on a page of their own: the master clears whole pages of a
  * dead slot (sessions.c). */
 #define SESSIONS_PER_PAGE     (PAGE_BYTES / (uint32_t)sizeof(struct shm_session))
@@ -147,7 +148,7 @@ void region_bytes(const struct config *config, uint64_t bytes[2])
     if (!layout_of(config, &l))
         return;
     bytes[0] = l.bytes;
-    bytes[1] = l.bytes - l.commits;
+    bytes[1] = l.bytes - l.commits + DIRECTORY_BYTES;
 }
 
 static bool map_part(int fd, uint8_t *at, uint64_t offset, uint64_t bytes, int flags)
@@ -171,7 +172,8 @@ static int map_region(struct region *r, const struct layout *l)
         return -errno;
     if (!map_part(r->fd, base, 0, l->commits, 0) ||
         !map_part(r->fd, base + l->commits, l->commits, l->bytes - l->commits, MAP_POPULATE) ||
-        !map_part(r->fd, base + l->bytes, l->payload, ring_bytes, 0))
+        !map_part(r->fd, base + l->bytes, l->payload, ring_bytes, 0) ||
+        madvise(base + l->directory, DIRECTORY_BYTES, MADV_POPULATE_WRITE) != 0)
         goto failed;
     r->header = (struct shm_header *)base;
     r->config = (const struct config *)(base + l->config);

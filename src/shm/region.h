@@ -25,7 +25,7 @@ struct region {
     int bells[PEAL_SLOTS_ALL]; /* eventfds; -1 where not passed on */
 };
 
-/* Master: makes the memfd, populates ring, commit words (MAP_POPULATE), and seals it. 0 or -errno (-ENOMEM: not enough memory). */
+/* Master: makes the memfd, populates ring, commit words and directory, and seals it. 0 or -errno (-ENOMEM: not enough memory). */
 MUST_USE int region_create(struct region *r, const struct config *config);
 
 /* Child: maps what it got from the master and checks magic, version and sizes. 0 or -errno. `bells` are copied. */

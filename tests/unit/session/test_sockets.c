@@ -62,7 +62,7 @@ static void test_tables_are_bounded_and_each_life_has_a_generation(void **state)
     for (uint32_t i = 1; i < 4; i++)
         assert_int_not_equal(session_new(&sockets), SOCK_NONE);
     assert_int_equal(session_new(&sockets), SOCK_NONE);
-    session_at(&sockets, first)->handshake = malloc(3);
+    session_at(&sockets, first)->handshake = calloc(1, 64); /* one without User-Agent */
     session_free(&sockets, first);
     assert_int_equal(sockets.n_sessions, 3);
     assert_int_equal(session_new(&sockets), first);
