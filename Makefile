@@ -10,7 +10,8 @@
 #   make test SUITES=unit FILTER=ring    some suites only, and of those what matches
 #   make unit (corpus, model, sim, fault, e2e)    short for make test SUITES=unit SAN= , without sanitizers
 #   make soak         the long tests: large models, long torture, random connections
-#   make bench        print machine, limits, median and p99; never part of test
+#   make bench        all bars against bare loops and peers, and build/bench/report.html; never part of test
+#   make bench QUICK=1                   the same coarser, in under three minutes; BENCH_ROWS=REGEX: some rows only
 #   make lint         layering, lone headers, words, sizes, clang-format, clang-tidy, cppcheck
 #   make format       clang-format in place
 #   make fuzz         libFuzzer, FUZZ_SECONDS (30) for each target; a crash goes to its corpus
@@ -260,12 +261,12 @@ $(filter-out house,$(SUITE_NAMES)): VARIANTS := $(or $(SAN),none)
 $(filter-out house,$(SUITE_NAMES)):
 	$(call tests_run,$@)
 
-# The bars; each program says what it measured on which machine, and fails when it missed its bar. All are run.
-bench: deps-bench bench-programs
-	uname -srm; grep -m1 '^model name' /proc/cpuinfo; nproc; ulimit -n
-	failed=0; while read -r run; do \
-		echo "== $$run"; $(OUT)/bench/$$run </dev/null || failed=1; \
-	done <<< $$'fanout --members=1000 --bar=1.5\nfanout --members=5000 --bar=1.3\nidle --bar=1024\npolling --cpu-bar=1.1 --p99-bar=1.25\nbridge --p50-bar=150 --p99-bar=5 --out-bar=100000 --in-bar=100000'; exit $$failed
+# The grid of bench/compare.mjs, as a table, as results.json, and as a page. QUICK=1: coarse, in under three minutes. BENCH_ROWS: some rows only.
+BENCH_ROWS ?= .*
+bench: deps-bench
+	$(MAKE) --no-print-directory bench-programs modules
+	status=0; bench/compare.mjs $(if $(QUICK),--quick) --rows='$(BENCH_ROWS)' --bin=$(OUT)/bench --out=$(BUILD)/bench/results.json || status=$$?; \
+		bench/report.mjs $(BUILD)/bench/results.json --html=$(BUILD)/bench/report.html; exit $$status
 
 lint: deps-build deps-unit deps-lint
 	$(MAKE) --no-print-directory $(OUT)/gen/version.c

@@ -1,22 +1,22 @@
 /* bare_send.c: the reference: what a fan-out costs that does nothing but send().
  *
  * One process, one epoll. A WebSocket upgrade of /ANY/ROOM makes a member of that room; a message
- * of a member is framed once and sent to all others, one plain send() per member and message.
+ * of a member is framed once and sent to all others, one plain send() per member and message; with
+ * `coalesce` for all messages that were read at once.
  * Never:  answers pings, queues, checks UTF-8, or keeps a member whose socket is full.
- * Usage:  bare_send PORT. (bare_uring.c includes this file and replaces the sends only.) */
-#include <arpa/inet.h>
+ * Usage:  bare_send PORT [coalesce]. (bare_uring.c and bare_echo.c replace the sends only.) */
 #include <err.h>
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <openssl/evp.h>
 #include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
-#define CONNS_MAX 65536
+#include "lib/bare_loop.h"
+
 #define ROOMS_MAX 16384
 #define INPUT_MAX (65536 + 16)
 
@@ -32,9 +32,10 @@ struct conn {
     struct room *room;          /* none before the upgrade */
 };
 
-static struct conn conns[CONNS_MAX];
+static struct conn conns[BARE_CONNS_MAX];
 static struct room rooms[ROOMS_MAX];
 static uint32_t n_rooms;
+static int coalesce;
 
 static void drop(int fd)
 {
@@ -109,11 +110,11 @@ static ssize_t on_head(int fd, const void *bytes, size_t n)
     return send(fd, text, (size_t)length, MSG_NOSIGNAL) == length ? end - head + 4 : -1;
 }
 
-/* As on_head(), for a frame; a close frame makes the client go. */
-static ssize_t on_frame(int fd, const uint8_t *bytes, size_t n)
+/* As on_head(), for a frame, put to the `end` of what others get; a close frame makes the client go. */
+static ssize_t on_frame(int fd, const uint8_t *bytes, size_t n, uint8_t **end)
 {
-    static uint8_t out[INPUT_MAX];
     size_t length = bytes[1] & 0x7f, head = 2;
+    uint8_t *out = *end;
 
     if (bytes[0] != 0x81 || (bytes[1] & 0x80) == 0 || length == 127)
         return -1;
@@ -127,14 +128,18 @@ static ssize_t on_frame(int fd, const uint8_t *bytes, size_t n)
     out[1] &= 0x7f;
     for (size_t i = 0; i < length; i++)
         out[head + i] = bytes[head + 4 + i] ^ bytes[head + (i & 3)];
-    sends_fan_out(conns[fd].room, fd, out, head + length);
+    if (coalesce)
+        *end += head + length;
+    else
+        sends_fan_out(conns[fd].room, fd, out, head + length);
     return (ssize_t)(head + 4 + length);
 }
 
 static void on_readable(int fd)
 {
-    static uint8_t in[2 * INPUT_MAX];
+    static uint8_t in[2 * INPUT_MAX], out[2 * INPUT_MAX];
     struct conn *c = &conns[fd];
+    uint8_t *end = out;
     size_t n = c->kept_bytes, at = 0;
     ssize_t used;
 
@@ -150,50 +155,22 @@ static void on_readable(int fd)
     c->kept = NULL;
     c->kept_bytes = 0;
     n += (size_t)used;
-    while (n - at >= 8 &&
-           used > 0) { /* no head and no masked frame with a message in it is shorter */
-        used = c->room ? on_frame(fd, &in[at], n - at) : on_head(fd, &in[at], n - at);
+    while (n - at >= 8 && used > 0) { /* no head and no frame with a message in it is shorter */
+        used = c->room ? on_frame(fd, &in[at], n - at, &end) : on_head(fd, &in[at], n - at);
         at += used > 0 ? (size_t)used : 0;
     }
-    if (at < n && used >= 0 && n - at < INPUT_MAX && (c->kept = malloc(n - at)) != NULL) {
-        c->kept_bytes = (uint32_t)(n - at);
-        memcpy(c->kept, in + at, n - at);
-    } else if (at < n) {
+    if (end > out)
+        sends_fan_out(c->room, fd, out, (size_t)(end - out));
+    if (at == n)
+        return;
+    if (used >= 0 && n - at < INPUT_MAX && (c->kept = malloc(n - at)) != NULL)
+        memcpy(c->kept, in + at, c->kept_bytes = (uint32_t)(n - at));
+    else
         drop(fd);
-    }
-}
-
-static void on_accept(int epoll, int listener)
-{
-    struct epoll_event ev = { .events = EPOLLIN };
-
-    while ((ev.data.fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-        if (ev.data.fd >= CONNS_MAX || epoll_ctl(epoll, EPOLL_CTL_ADD, ev.data.fd, &ev) != 0)
-            (void)close(ev.data.fd);
-    }
 }
 
 int main(int argc, char **argv)
 {
-    struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    struct epoll_event events[256] = { { .events = EPOLLIN, .data.fd = listener } };
-    int epoll = epoll_create1(EPOLL_CLOEXEC), on = 1; /* options pass on to accepted sockets */
-
-    at.sin_port = htons((uint16_t)(argc == 2 ? atoi(argv[1]) : 0));
-    if (setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
-        setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0 ||
-        bind(listener, (struct sockaddr *)&at, sizeof at) != 0 || listen(listener, 4096) != 0 ||
-        epoll_ctl(epoll, EPOLL_CTL_ADD, listener, events) != 0)
-        err(1, "port %s", argc == 2 ? argv[1] : "missing");
-    for (;;) {
-        int n = epoll_wait(epoll, events, 256, -1);
-
-        for (int i = 0; i < n; i++) {
-            if (events[i].data.fd == listener)
-                on_accept(epoll, listener);
-            else
-                on_readable(events[i].data.fd);
-        }
-    }
+    coalesce = argc == 3 && strcmp(argv[2], "coalesce") == 0;
+    bare_loop(argc == 2 + coalesce ? argv[1] : NULL, on_readable);
 }

@@ -2,9 +2,9 @@
  *
  * A fan-out queues one send per member and enters the kernel once per BATCH of them. The sends are
  * MSG_DONTWAIT, so they complete inside io_uring_enter() and the frame may be reused afterwards.
- * Never: coalesces several messages for one member. Everything else is bare_send.c's.
+ * Everything else, coalescing too, is bare_send.c's.
  *
- *     bare_uring PORT */
+ *     bare_uring PORT [coalesce] */
 #define BARE_SENDS_OTHERWISE
 #include "bare_send.c" /* NOLINT(bugprone-suspicious-include): one server, two ways to send */
 

@@ -23,8 +23,8 @@
 #include "lib/driver.h"
 #include "lib/engine.h"
 #include "lib/json_out.h"
-#include "lib/machine.h"
 #include "lib/proc.h"
+#include "lib/sides.h"
 #include "lib/util.h"
 
 #define HEADER_BYTES_MIN 480u /* a browser's lines without a cookie */
@@ -56,21 +56,26 @@ static struct {
     bool fresh;
     bool full;
     bool slab;
-    const char *dialect;
-    const char *server;
+    const char *side;
     const char *peal;
+    const char *peers;
     struct opt_list peal_args;
-} opt = { 2000,  14000, 2,     2,     0,          0,      2000, 0,
-          false, false, false, false, "socketio", "peal", NULL, { .count = 0 } };
+} opt = { .from = 2000,
+          .to = 14000,
+          .workers = 2,
+          .procs = 2,
+          .settle_ms = 2000,
+          .side = "peal_socketio",
+          .peers = "bench/peers" };
 
 static const struct opt options[] = {
     { "from", OPT_U32, &opt.from, "connections at the first measurement (2000)" },
     { "to", OPT_U32, &opt.to, "connections at the second (14000)" },
     { "fresh", OPT_FLAG, &opt.fresh, "slope from the fresh server instead of from --from" },
-    { "dialect", OPT_TEXT, &opt.dialect, "socketio (default) or plain" },
-    { "server", OPT_TEXT, &opt.server, "peal (default), bare_send, bare_uring (plain only)" },
+    { "side", OPT_TEXT, &opt.side, "one of fanout's sides (peal_socketio)" },
     { "workers", OPT_U32, &opt.workers, "peal's workers (2)" },
     { "peal", OPT_TEXT, &opt.peal, "peal's binary" },
+    { "peers", OPT_TEXT, &opt.peers, "folder of the peers (bench/peers)" },
     { "peal-arg", OPT_LIST, &opt.peal_args, "one more argument for peal, repeatable" },
     { "procs", OPT_U32, &opt.procs, "client processes (2)" },
     { "header-bytes", OPT_U32, &opt.header_bytes,
@@ -96,9 +101,12 @@ struct idle_shared {
     uint32_t procs;
 };
 
+static const struct side_kind *kind;
+
 struct idle_process {
     struct engine engine;
     struct idle_shared *shared;
+    uint8_t *pings;    /* that each client has had, up to PINGS */
     struct target own; /* plain: the path names the client's rooms */
     uint32_t index;
     bool published;
@@ -106,7 +114,7 @@ struct idle_process {
 
 static bool socketio(void)
 {
-    return strcmp(opt.dialect, "socketio") == 0;
+    return kind->dialect == DIALECT_SOCKETIO;
 }
 
 static void say(struct engine *e, struct client *c, uint32_t ack, const char *what)
@@ -153,6 +161,14 @@ static void on_message(struct engine *e, struct client *c, const char *data, siz
     } else if (data[1] <= '2') {
         atomic_fetch_add(&p->shared->ready, 1);
     }
+}
+
+static void on_ping(struct engine *e, struct client *c)
+{
+    struct idle_process *p = e->config.ctx;
+
+    if (p->pings[c->id] < PINGS)
+        p->pings[c->id]++;
 }
 
 static void on_close(struct engine *e, struct client *c, bool was_open)
@@ -244,7 +260,7 @@ static void attend(struct idle_process *p)
         p->published = true;
     }
     for (uint32_t i = 0; opt.full && i < e->n_clients; i++)
-        pinged += e->clients[i].n_pings >= PINGS;
+        pinged += p->pings[i] == PINGS;
     atomic_store(&p->shared->pinged[p->index], pinged);
 }
 
@@ -257,15 +273,12 @@ static int idle_main(uint32_t index, void *ctx)
         .n_targets = 1, .nsp = "/", .connect_parallel = 128, .connect_timeout_ms = 30000
     };
     uint32_t started = 0;
-    char url[64];
 
     p.shared = ctx;
     p.index = index;
-    config.dialect = socketio() ? DIALECT_SOCKETIO : DIALECT_PLAIN;
-    (void)snprintf(url, sizeof url, "ws://127.0.0.1:%u%s", p.shared->port,
-                   socketio() ? "" : "/ws/r");
-    target_parse(&config.targets[0], url, config.dialect);
-    if (opt.rooms && !socketio())
+    config.dialect = kind->dialect;
+    side_target(&config.targets[0], kind, p.shared->port, 0, false);
+    if (opt.rooms && strcmp(kind->name, "peal") == 0)
         config.target_of = own_target;
     fill_headers(headers, opt.header_bytes, &p);
     fill_auth(auth, opt.auth_bytes);
@@ -276,7 +289,9 @@ static int idle_main(uint32_t index, void *ctx)
     config.on_open = on_open;
     config.on_message = on_message;
     config.on_close = on_close;
+    config.on_ping = on_ping;
     config.ctx = &p;
+    p.pings = must_calloc(opt.to, 1);
     engine_init(&p.engine, &config, driver_share_of(opt.to, index, p.shared->procs));
     while (!atomic_load(&p.shared->leave)) {
         uint32_t share = driver_share_of(atomic_load(&p.shared->target), index, p.shared->procs);
@@ -351,21 +366,21 @@ static void leave(struct driver *clients, struct idle_shared *shared)
     (void)poll(NULL, 0, LEAVE_MS);
 }
 
-static void launch(struct server *server, const char *name, struct idle_shared *shared)
+static void launch(struct server *server, const char *side, struct idle_shared *shared)
 {
-    struct server_options o = { .name = name, .socketio = socketio(), .workers = opt.workers };
+    struct server_options o = { .binary = opt.peal, .workers = opt.workers };
 
-    o.binary = strcmp(name, "peal") == 0 ? opt.peal : NULL;
+    kind = side_find(side);
     o.args = &opt.peal_args;
     *shared = (struct idle_shared){ .procs = driver_processes_for(opt.to, opt.procs) };
-    server_launch(server, &o);
+    side_launch(server, kind, o, opt.peers);
     shared->port = server->port;
     (void)poll(NULL, 0, (int)opt.settle_ms);
 }
 
 static int compare_user_space(struct idle_shared *shared)
 {
-    bool is_peal = strcmp(opt.server, "peal") == 0;
+    bool is_peal = strncmp(opt.side, "peal", 4) == 0;
     uint64_t fresh_max = RING_BYTES + RING_BYTES / 64 * sizeof(uint64_t) + RECEIVE_BYTES +
                          (uint64_t)opt.workers * WORKER_BYTES;
     uint32_t base = opt.fresh ? 0 : opt.from;
@@ -378,7 +393,7 @@ static int compare_user_space(struct idle_shared *shared)
     bool ok;
     struct json j;
 
-    launch(&server, opt.server, shared);
+    launch(&server, opt.side, shared);
     stored = is_peal ? stored_bytes(server.port) : 0;
     fresh = low = measure(&server, 0, &files_low);
     driver_fork(&clients, shared->procs, idle_main, shared);
@@ -398,8 +413,7 @@ static int compare_user_space(struct idle_shared *shared)
     json_begin(&j, "result");
     json_text(&j, "bench", "idle");
     machine_json(&j);
-    json_text(&j, "server", opt.server);
-    json_text(&j, "dialect", opt.dialect);
+    json_text(&j, "side", opt.side);
     json_u64(&j, "workers", opt.workers);
     json_u64(&j, "from", base);
     json_u64(&j, "to", opt.to);
@@ -455,7 +469,7 @@ static double slab_slope(const char *name, struct idle_shared *shared)
     leave(&clients, shared);
     server_stop(server.pid);
     json_begin(&j, "slab");
-    json_text(&j, "server", name);
+    json_text(&j, "side", name);
     json_f64(&j, "bytes_per_connection", slope);
     json_print(&j);
     return slope;
@@ -468,10 +482,9 @@ static int compare_slab(struct idle_shared *shared)
     bool ok;
     struct json j;
 
-    opt.dialect = "plain";
     for (uint32_t i = 0; i < SLAB_ROUNDS; i++) {
         bare[i] = slab_slope("bare_send", shared);
-        ours[i] = slab_slope(opt.server, shared);
+        ours[i] = slab_slope("peal", shared);
         beyond[i] = ours[i] - bare[i];
     }
     median = median_of(beyond, SLAB_ROUNDS); /* sorted by it */
@@ -479,7 +492,6 @@ static int compare_slab(struct idle_shared *shared)
     json_begin(&j, "result");
     json_text(&j, "bench", "idle_slab");
     machine_json(&j);
-    json_text(&j, "server", opt.server);
     json_f64(&j, "bare_bytes_per_connection", median_of(bare, SLAB_ROUNDS));
     json_f64(&j, "bytes_per_connection", median_of(ours, SLAB_ROUNDS));
     json_f64(&j, "beyond_bare", median);
@@ -497,7 +509,7 @@ static void use_full_method(void)
     opt.workers = 3;
     opt.procs = 3;
     opt.header_bytes = 900;
-    opt.auth_bytes = socketio() ? 700 : 0;
+    opt.auth_bytes = 700; /* plain clients have none */
     opt.rooms = true;
     opt.fresh = true;
     if (opt.peal_args.count == OPT_LIST_MAX)

@@ -143,6 +143,19 @@ static void client_start(struct engine *e, struct client *c)
     client_arm(e, c, EPOLL_CTL_ADD);
 }
 
+void engine_begin(struct engine *e, struct client *c)
+{
+    assert(c->fd < 0);
+    c->silent = false;
+    c->unread = false;
+    c->closing = false;
+    if (c->id >= e->next_start)
+        e->next_start = c->id + 1;
+    if (e->start_end < e->next_start)
+        e->start_end = e->next_start;
+    client_start(e, c);
+}
+
 uint32_t engine_start(struct engine *e, uint32_t n)
 {
     uint32_t left = e->n_clients - e->start_end;
@@ -351,8 +364,8 @@ static void on_engineio(struct engine *e, struct client *c, const char *data, si
         return;
     case '1': client_gone(e, c, CAUSE_DISCONNECT); return;
     case '2':
-        if (c->n_pings < UINT8_MAX)
-            c->n_pings++;
+        if (e->config.on_ping)
+            e->config.on_ping(e, c);
         if (!c->silent)
             (void)client_frame(e, c, WIRE_OP_TEXT, "3", data + 1, n - 1);
         return;
@@ -398,8 +411,8 @@ static void on_frame(struct engine *e, struct client *c, const struct wire_frame
             e->config.on_message(e, c, data, f->payload_bytes, true);
         return;
     case WIRE_OP_PING:
-        if (c->n_pings < UINT8_MAX)
-            c->n_pings++;
+        if (e->config.on_ping)
+            e->config.on_ping(e, c);
         if (!c->silent)
             (void)client_frame(e, c, WIRE_OP_PONG, "", data, f->payload_bytes);
         return;
@@ -574,7 +587,7 @@ void engine_turn(struct engine *e, int timeout_ms)
 
             /* Read only to take the signal away; what it means is in shared memory. */
             if (read((int)(events[i].data.u64 >> 32), &count, sizeof count) < 0 && errno != EAGAIN)
-                die("eventfd: %s", strerror(errno));
+                die("event: %s", strerror(errno));
             continue;
         }
         assert(events[i].data.u32 < e->n_clients);

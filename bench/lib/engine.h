@@ -1,11 +1,12 @@
 /* engine.h: very many WebSocket clients in one process, on one epoll.
  *
  *   IDLE -> CONNECTING -> UPGRADING -> [ENGINE -> NAMESPACE ->] OPEN -> CLOSED      (any -> CLOSED)
+ *   CLOSED -> CONNECTING by engine_begin() only
  *
  * Invariant: a client between two frames holds no buffer: bytes are read into one buffer of the
  *            engine, and only a frame cut by a read border, or a send the kernel did not take,
  *            is kept aside. At most `connect_parallel` clients are between IDLE and OPEN at any
- *            time.
+ *            time, but for those that engine_begin() starts.
  * Owns:      descriptors and kept bytes. Callbacks may call any function below but engine_turn().
  * Never:     blocks but in engine_turn(), or for longer than its timeout. */
 #ifndef BENCH_LIB_ENGINE_H
@@ -69,7 +70,6 @@ struct client {
     int fd;
     uint16_t cause;
     uint8_t state;
-    uint8_t n_pings;   /* that came, as far as it counts */
     bool silent : 1;   /* answers nothing any more: pings, close frames */
     bool unread : 1;   /* reads nothing any more */
     bool want_out : 1; /* waits for EPOLLOUT */
@@ -101,6 +101,8 @@ struct engine_config {
     void (*on_message)(struct engine *e, struct client *c, const char *data, size_t n, bool binary);
     /* Once per client that was started; c->cause says why; `was_open`: it had been OPEN. */
     void (*on_close)(struct engine *e, struct client *c, bool was_open);
+    /* A ping, Engine.IO's or WebSocket's, about to be answered. May be NULL. */
+    void (*on_ping)(struct engine *e, struct client *c);
     void *ctx;
 };
 
@@ -137,11 +139,15 @@ void engine_destroy(struct engine *e);
 /* Lets `n` more clients start; fewer when there are no more. Returns how many. */
 uint32_t engine_start(struct engine *e, uint32_t n);
 
+/* Starts one client now, IDLE or CLOSED, whatever connect_parallel and connect_rate say. Not from a
+ * callback: the turn may still hold an event of its last connection. */
+void engine_begin(struct engine *e, struct client *c);
+
 /* Waits for at most `timeout_ms`, handles what has come. A descriptor given to engine_watch()
  * counts. */
 void engine_turn(struct engine *e, int timeout_ms);
 
-/* Makes engine_turn() return when `fd` is readable (it must be an eventfd: it is read). */
+/* Makes engine_turn() return when `fd` is readable (an eventfd or a timerfd: eight bytes are read). */
 void engine_watch(struct engine *e, int fd);
 
 /* Sends one message (Socket.IO: a packet, "4" is put before it). False when the client is not

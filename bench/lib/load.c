@@ -1,10 +1,13 @@
 /* load.c: see load.h. */
 #include "lib/load.h"
 
+#include <arpa/inet.h>
+#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #define TICK_MS 20
@@ -19,6 +22,25 @@ void *load_extra(struct load_shared *s)
     return (char *)s + (sizeof *s + 63) / 64 * 64;
 }
 
+/* The server's processes: those named, else those that listen here where we connect to. */
+static void find_server(struct meter *m, const struct load_options *o)
+{
+    struct target t;
+
+    for (uint32_t i = 0; i < o->server_pids.count; i++) {
+        uint32_t pid;
+
+        if (!parse_u32(o->server_pids.values[i], &pid))
+            die("--server-pid is a number, not '%s'", o->server_pids.values[i]);
+        meter_add(m, pid);
+    }
+    for (uint32_t i = 0; i < o->urls.count && o->server_pids.count == 0; i++) {
+        target_parse(&t, o->urls.values[i], load_dialect(o));
+        if (ntohl(t.address.sin_addr.s_addr) >> 24 == 127)
+            meter_find(m, ntohs(t.address.sin_port));
+    }
+}
+
 void load_prepare(struct load *l, const struct load_options *o, uint32_t clients,
                   size_t extra_bytes)
 {
@@ -26,6 +48,8 @@ void load_prepare(struct load *l, const struct load_options *o, uint32_t clients
     l->options = o;
     l->procs = driver_processes_for(clients, o->procs);
     l->shared = driver_share(sizeof *l->shared + 64 + extra_bytes);
+    find_server(&l->meter, o);
+    meter_begin(&l->meter);
     l->began_ns = now_ns();
     l->deadline_ns = l->began_ns + o->timeout_s * NS_PER_S;
 }
@@ -108,17 +132,23 @@ void load_result(struct load *l, const char *scenario)
 {
     static struct hist latency;
     static struct hist gaps;
+    static struct hist lag;
     struct load_shared *s = l->shared;
+
+    if (!l->meter.ended)
+        meter_end(&l->meter);
 
     for (uint32_t i = 0; i < l->procs; i++) {
         hist_merge(&latency, &s->latency[i]);
         hist_merge(&gaps, &s->gaps[i]);
+        hist_merge(&lag, &s->lag[i]);
     }
     json_begin(&l->json, "result");
     json_text(&l->json, "scenario", scenario);
     json_text(&l->json, "dialect", l->options->dialect);
     json_f64(&l->json, "seconds", (double)(now_ns() - l->began_ns) / 1e9);
     json_u64(&l->json, "clients", l->options->clients);
+    json_u64(&l->json, "client_processes", l->procs);
     json_u64(&l->json, "opened", atomic_load(&s->opened_total));
     json_u64(&l->json, "open", atomic_load(&s->open));
     json_u64(&l->json, "received", atomic_load(&s->messages_total));
@@ -128,6 +158,9 @@ void load_result(struct load *l, const char *scenario)
         causes_json(&l->json, "slow_ends", s->slow_ends);
     hist_json(&l->json, "latency", &latency);
     hist_json(&l->json, "longest_gap", &gaps);
+    if (lag.count > 0)
+        hist_json(&l->json, "send_lag", &lag);
+    meter_json(&l->json, &l->meter);
 }
 
 int load_finish(struct load *l, bool ok)
@@ -216,14 +249,87 @@ void load_gaps(struct load_process *p)
     }
 }
 
-void load_join(struct load_process *p, struct client *c)
+uint32_t load_packet_lead(const struct load_process *p, char *out, uint32_t max, uint32_t id)
+{
+    bool root = strcmp(p->options->nsp, "/") == 0;
+    char digits[16] = "";
+    int n;
+
+    if (id != UINT32_MAX)
+        (void)snprintf(digits, sizeof digits, "%u", id);
+    n = snprintf(out, max, "2%s%s%s", root ? "" : p->options->nsp, root ? "" : ",", digits);
+    if (n < 0 || (uint32_t)n >= max)
+        die("--namespace is too long");
+    return (uint32_t)n;
+}
+
+void load_join(struct load_process *p, struct client *c, uint32_t number)
 {
     char packet[1024];
-    bool root = strcmp(p->options->nsp, "/") == 0;
-    int n = snprintf(packet, sizeof packet, "2%s%s0[\"join\",\"%s\"]", root ? "" : p->options->nsp,
-                     root ? "" : ",", p->options->room);
+    char suffix[16] = "";
+    uint32_t lead = load_packet_lead(p, packet, sizeof packet, 0);
+    int n;
 
-    if (n < 0 || (size_t)n >= sizeof packet)
-        die("room and namespace are too long");
-    (void)client_send(&p->engine, c, packet, (size_t)n);
+    if (number != UINT32_MAX)
+        (void)snprintf(suffix, sizeof suffix, "-%u", number);
+    n = snprintf(packet + lead, sizeof packet - lead, "[\"%s\",\"%s%s\"]", p->options->join_event,
+                 p->options->room, suffix);
+    if (n < 0 || (size_t)n >= sizeof packet - lead)
+        die("--room and --join-event are too long");
+    (void)client_send(&p->engine, c, packet, lead + (size_t)n);
+}
+
+uint32_t load_publish_lead(const struct load_process *p, char *out, uint32_t id, uint32_t number)
+{
+    char suffix[16] = "";
+    uint32_t lead = load_packet_lead(p, out, LOAD_LEAD_MAX, id);
+    int n;
+
+    if (number != UINT32_MAX)
+        (void)snprintf(suffix, sizeof suffix, "-%u", number);
+    n = snprintf(out + lead, LOAD_LEAD_MAX - lead, "[\"%s\",\"%s%s\",\"m\",\"",
+                 p->options->publish_event, p->options->room, suffix);
+    if (n < 0 || (uint32_t)n >= LOAD_LEAD_MAX - lead)
+        die("--room and --publish-event are too long");
+    return lead + (uint32_t)n;
+}
+
+bool load_refused(const struct sio_packet *answer)
+{
+    return memmem(answer->args, answer->args_bytes, "\"ok\":false", 10) != NULL;
+}
+
+void load_turn_until(struct load_process *p, uint64_t due_ns)
+{
+    struct itimerspec at = { .it_value = { .tv_sec = (time_t)(due_ns / NS_PER_S),
+                                           .tv_nsec = (long)(due_ns % NS_PER_S) } };
+    bool wait = due_ns > now_ns();
+
+    if (p->timer_fd == 0) {
+        p->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+        if (p->timer_fd < 0)
+            die("timerfd: %s", strerror(errno));
+        engine_watch(&p->engine, p->timer_fd);
+    }
+    if (wait && due_ns != UINT64_MAX &&
+        timerfd_settime(p->timer_fd, TFD_TIMER_ABSTIME, &at, NULL) != 0)
+        die("timerfd: %s", strerror(errno));
+    engine_turn(&p->engine, wait ? 20 : 0);
+}
+
+void load_connect_all(struct load_process *p)
+{
+    struct engine *e = &p->engine;
+
+    (void)engine_start(e, UINT32_MAX);
+    while (e->next_start < e->n_clients || e->n_starting > 0)
+        engine_turn(e, 20);
+}
+
+int load_process_end(struct load_process *p)
+{
+    while (atomic_load(&p->shared->phase) < LOAD_PHASES)
+        engine_turn(&p->engine, 20);
+    engine_destroy(&p->engine);
+    return 0;
 }

@@ -17,12 +17,23 @@
 #include "lib/engine.h"
 #include "lib/hist.h"
 #include "lib/json_out.h"
+#include "lib/meter.h"
+#include "lib/plan.h"
 #include "lib/util.h"
 
-#define LOAD_PHASES 8u
+#define LOAD_PHASES     72u
+#define LOAD_ROUNDS_MAX 32u
+#define LOAD_LEAD_MAX   2048u
 
 struct load_options {
     struct opt_list urls;
+    struct opt_list publish_urls;
+    struct opt_list server_pids;
+    const char *admin_url;
+    const char *join_event;
+    const char *publish_event;
+    const char *echo_event;
+    const char *cut;
     const char *dialect;
     const char *nsp;
     const char *auth;
@@ -46,7 +57,17 @@ struct load_options {
     uint32_t concurrent;
     uint32_t life_ms;
     uint32_t seed;
+    uint32_t rooms;
+    uint32_t burst;
+    uint32_t rounds;
+    uint32_t warm;
+    uint32_t hold_s;
+    uint32_t probes;
     double rate;
+    double total_rate;
+    double zipf;
+    double bar;
+    bool unacknowledged;
     bool tolerate_closes;
     bool each_close;
     bool stay;
@@ -69,6 +90,8 @@ struct load_shared {
     struct hist latency[DRIVER_PROCESSES_MAX];
     /* Of each client that stayed: its longest time between two messages. */
     struct hist gaps[DRIVER_PROCESSES_MAX];
+    /* How late this program itself was with what had a time: the server is not to blame for that. */
+    struct hist lag[DRIVER_PROCESSES_MAX];
 };
 
 /* One client process. The engine's config.ctx points here. */
@@ -80,6 +103,7 @@ struct load_process {
     uint32_t procs;
     uint64_t *last_ns; /* by client: when it last got a message; 0: never */
     uint64_t *gap_ns;  /* by client: the longest time between two */
+    int timer_fd;      /* for load_turn_until(); 0: not yet needed */
     void *scenario;
 };
 
@@ -94,6 +118,7 @@ struct load {
     uint32_t printed_opens;
     uint64_t printed_closes;
     uint32_t printed[CAUSES];
+    struct meter meter; /* begun by load_prepare(); scenarios that measure a part begin it anew */
     struct json json;
 };
 
@@ -129,6 +154,19 @@ int load_finish(struct load *l, bool ok);
  * else. */
 void load_process_init(struct load_process *p, uint32_t index, const struct load *l,
                        struct engine_config *config, uint32_t n);
+/* Client: waits for events, at most until `due_ns` (to the timer, not to the millisecond) or 20 ms. */
+void load_turn_until(struct load_process *p, uint64_t due_ns);
+/* Client: starts all clients and waits until each is open or refused. */
+void load_connect_all(struct load_process *p);
+/* Client: the end of every body: waits for the parent's last word, closes everything. Returns 0. */
+int load_process_end(struct load_process *p);
+/* Client: writes "TYPE[/nsp,][ID]" of a packet; returns its length. `id` UINT32_MAX: none. */
+uint32_t load_packet_lead(const struct load_process *p, char *out, uint32_t max, uint32_t id);
+/* Client: a packet up to the text of a message: [PUBLISH_EVENT,ROOM,"m"," behind load_packet_lead(). `out` has
+ * LOAD_LEAD_MAX bytes. `number` as for load_join(). */
+uint32_t load_publish_lead(const struct load_process *p, char *out, uint32_t id, uint32_t number);
+/* Is it an answer that refuses: an object with "ok":false? Servers may answer otherwise, or with nothing. */
+bool load_refused(const struct sio_packet *answer);
 /* Client: arrives at `phase` and turns the engine until the parent lets all go on. */
 void load_arrive(struct load_process *p, uint32_t phase);
 /* Client: counts of an opened, a closed client; `wanted`: this end is part of the scenario. */
@@ -138,11 +176,18 @@ void load_closed(struct load_process *p, const struct client *c, bool was_open, 
 uint64_t load_message(struct load_process *p, const struct client *c);
 /* Client: enters the gaps of those still open into the shared histogram. */
 void load_gaps(struct load_process *p);
-/* Client: emits `join` with acknowledgement id 0 (Socket.IO). */
-void load_join(struct load_process *p, struct client *c);
+/* Client: asks for the room with acknowledgement id 0 (Socket.IO); `number` UINT32_MAX: "ROOM", else "ROOM-NUMBER". */
+void load_join(struct load_process *p, struct client *c, uint32_t number);
 
+int load_run_connect(const struct load_options *o);
+int load_run_idle(const struct load_options *o);
+int load_run_echo(const struct load_options *o);
 int load_run_fanout(const struct load_options *o);
+/* `unicast`: a room for each member. */
+int load_run_rooms(const struct load_options *o, bool unicast);
+int load_run_storm(const struct load_options *o);
 int load_run_hold(const struct load_options *o);
 int load_run_churn(const struct load_options *o);
+int load_run_plan(const struct load_options *o);
 
 #endif

@@ -71,7 +71,7 @@ static void on_open(struct engine *e, struct client *c)
     load_opened(&ch->load);
     ch->due_ns[c->id] = now_ns() + ch->life_ns[c->id];
     if (e->config.dialect == DIALECT_SOCKETIO && ch->load.options->room)
-        load_join(&ch->load, c);
+        load_join(&ch->load, c, UINT32_MAX);
 }
 
 static void on_close(struct engine *e, struct client *c, bool was_open)
@@ -180,10 +180,7 @@ static int churn_main(uint32_t index, void *ctx)
     while (!l->options->stay && atomic_load(&ch.load.shared->silent_open) > 0)
         engine_turn(&ch.load.engine, 20);
     atomic_fetch_add(&ch.load.shared->arrived[PHASE_SILENT_GONE], 1);
-    while (atomic_load(&ch.load.shared->phase) < LOAD_PHASES)
-        engine_turn(&ch.load.engine, 20);
-    engine_destroy(&ch.load.engine);
-    return 0;
+    return load_process_end(&ch.load);
 }
 
 static void wait_for_input_end(struct load *l)

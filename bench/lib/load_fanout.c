@@ -11,6 +11,7 @@
  * open); one sent and not acknowledged may arrive, but then at all or none, which the order hash
  * shows.
  * Owns:      the shared struct fanout_shared behind load_shared. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,7 +51,7 @@ static void on_joined(struct fanout *f, struct client *c)
     if (!is_slow(&f->load, c))
         return;
     if (setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small) != 0)
-        die("SO_RCVBUF");
+        die("SO_RCVBUF: %s", strerror(errno));
     client_read(&f->load.engine, c, false);
 }
 
@@ -62,7 +63,7 @@ static void on_open(struct engine *e, struct client *c)
     if (e->config.dialect == DIALECT_PLAIN)
         on_joined(f, c);
     else
-        load_join(&f->load, c);
+        load_join(&f->load, c, UINT32_MAX);
 }
 
 static void on_close(struct engine *e, struct client *c, bool was_open)
@@ -70,8 +71,10 @@ static void on_close(struct engine *e, struct client *c, bool was_open)
     struct fanout *f = ((struct load_process *)e->config.ctx)->scenario;
     bool slow = is_slow(&f->load, c);
 
-    if (slow)
+    if (slow) {
         atomic_fetch_add(&f->load.shared->slow_ends[c->cause], 1);
+        f->slow_open -= f->slow_open > 0;
+    }
     if (f->candidate_of[c->id] > 0)
         atomic_store(
             &f->shared->candidates[f->load.index * CANDIDATES + f->candidate_of[c->id] - 1].alive,
@@ -87,7 +90,7 @@ static void on_close(struct engine *e, struct client *c, bool was_open)
 
 static void on_answer(struct fanout *f, struct client *c, const struct sio_packet *packet)
 {
-    bool ok = memmem(packet->args, packet->args_bytes, "\"ok\":true", 9) != NULL;
+    bool ok = !load_refused(packet);
     struct publisher *p;
     uint32_t message;
 
@@ -200,7 +203,7 @@ static void on_message(struct engine *e, struct client *c, const char *data, siz
 static uint64_t next_due_ns(const struct fanout *f, const struct publisher *p)
 {
     const struct load_options *o = f->load.options;
-    double periods = p->sent + (double)p->number / o->publishers;
+    double periods = p->sent - p->sent % o->burst + (double)p->number / o->publishers;
 
     return o->rate > 0 ? f->publish_began_ns + (uint64_t)(periods / o->rate * 1e9) : now_ns();
 }
@@ -210,15 +213,11 @@ static void publish_one(struct fanout *f, struct publisher *p, uint64_t due_ns)
     const struct load_options *o = f->load.options;
     uint32_t m = p->number * o->messages + p->sent;
     bool sio = f->load.engine.config.dialect == DIALECT_SOCKETIO;
-    bool root = strcmp(o->nsp, "/") == 0;
-    int lead = 0;
+    uint32_t lead = 0;
     int stamp;
 
     if (sio)
-        lead = snprintf(f->packet, 2048, "2%s%s%u[\"publish\",\"%s\",\"m\",\"", root ? "" : o->nsp,
-                        root ? "" : ",", p->sent + 1, o->room);
-    if (lead < 0 || lead >= 2048)
-        die("room and namespace are too long");
+        lead = load_publish_lead(&f->load, f->packet, p->sent + 1, UINT32_MAX);
     stamp = snprintf(f->packet + lead, STAMP_CHARS + 1,
                      "%08" PRIx32 ".%08" PRIx32 ".%016" PRIx64 ".", f->shared->run, m, due_ns);
     memset(f->packet + lead + stamp, padding_of(m), o->payload - STAMP_CHARS);
@@ -226,26 +225,28 @@ static void publish_one(struct fanout *f, struct publisher *p, uint64_t due_ns)
         memcpy(f->packet + lead + o->payload, "\"]", 2);
     atomic_store(&f->states[m], MESSAGE_SENT); /* before it goes: it may come back at once */
     p->sent++;
-    (void)client_send(&f->load.engine, p->client, f->packet,
-                      (size_t)lead + o->payload + (sio ? 2 : 0));
+    (void)client_send(&f->load.engine, p->client, f->packet, lead + o->payload + (sio ? 2 : 0));
 }
 
 /* True when all publishers of this process have sent everything and have their answers, or are
- * gone. */
-static bool publish_due(struct fanout *f)
+ * gone. `next_ns`: when the next message is due. */
+static bool publish_due(struct fanout *f, uint64_t *next_ns)
 {
     const struct load_options *o = f->load.options;
     bool sio = f->load.engine.config.dialect == DIALECT_SOCKETIO;
     bool done = true;
 
+    *next_ns = UINT64_MAX;
     for (uint32_t i = 0; i < f->n_publishers; i++) {
         struct publisher *p = &f->publishers[i];
 
         while (!p->dead && p->sent < o->messages && (!sio || p->sent - p->answered < o->window)) {
             uint64_t due = next_due_ns(f, p);
 
-            if (due > now_ns())
+            if (due > now_ns()) {
+                *next_ns = due < *next_ns ? due : *next_ns;
                 break;
+            }
             publish_one(f, p, due);
         }
         if (!p->dead && (p->sent < o->messages || (sio && p->answered < p->sent)))
@@ -259,13 +260,13 @@ static bool publish_due(struct fanout *f)
 static void publish_all(struct fanout *f)
 {
     double rate = f->load.options->rate;
-    int pause_ms = rate > 0 && f->n_publishers > 0 ? 1 : 20;
+    uint64_t next_ns;
     uint64_t patience_ns = SILENCE_S * NS_PER_S + (rate > 0 ? (uint64_t)(2e9 / rate) : 0);
 
     f->publish_began_ns = now_ns();
     f->last_rx_ns = f->publish_began_ns;
-    while (!publish_due(f) && now_ns() - f->last_rx_ns < patience_ns)
-        engine_turn(&f->load.engine, pause_ms);
+    while (!publish_due(f, &next_ns) && now_ns() - f->last_rx_ns < patience_ns)
+        load_turn_until(&f->load, next_ns);
 }
 
 static void fanout_init(struct fanout *f, const struct load *run, uint32_t index)
@@ -307,24 +308,26 @@ static void fanout_init(struct fanout *f, const struct load *run, uint32_t index
     }
 }
 
-/* Reads on what the slow ones left, to see how the server ended them. */
+/* Reads on what the slow ones left, to see how the server ended them; with a window again that is
+ * worth an announcement, or the rest would trickle in. */
 static void read_slow(struct fanout *f)
 {
     uint64_t end = now_ns() + SLOW_READ_MS * NS_PER_MS;
+    int wide = 262144;
 
+    f->slow_open = 0;
     for (uint32_t i = 0; i < f->load.engine.n_clients; i++) {
-        if (is_slow(&f->load, &f->load.engine.clients[i]))
-            client_read(&f->load.engine, &f->load.engine.clients[i], true);
+        struct client *c = &f->load.engine.clients[i];
+
+        if (!is_slow(&f->load, c) || c->fd < 0)
+            continue;
+        if (setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &wide, sizeof wide) != 0)
+            die("SO_RCVBUF: %s", strerror(errno));
+        client_read(&f->load.engine, c, true);
+        f->slow_open++;
     }
-    while (now_ns() < end && f->load.options->slow > 0)
+    while (f->slow_open > 0 && now_ns() < end)
         engine_turn(&f->load.engine, 50);
-}
-
-static bool all_settled(const struct fanout *f)
-{
-    const struct engine *e = &f->load.engine;
-
-    return e->next_start == e->n_clients && e->n_starting == 0;
 }
 
 static int fanout_main(uint32_t index, void *ctx)
@@ -333,9 +336,7 @@ static int fanout_main(uint32_t index, void *ctx)
     struct engine *e = &f.load.engine;
 
     fanout_init(&f, ctx, index);
-    (void)engine_start(e, UINT32_MAX);
-    while (!all_settled(&f))
-        engine_turn(e, 20);
+    load_connect_all(&f.load);
     load_arrive(&f.load, PHASE_CONNECTED);
     while (f.joined < e->n_open)
         engine_turn(e, 20);
@@ -351,10 +352,7 @@ static int fanout_main(uint32_t index, void *ctx)
     fanout_verify(&f);
     read_slow(&f);
     load_arrive(&f.load, PHASE_VERIFIED);
-    while (atomic_load(&f.load.shared->phase) < LOAD_PHASES)
-        engine_turn(e, 20);
-    engine_destroy(e);
-    return 0;
+    return load_process_end(&f.load);
 }
 
 static int fanout_report(struct load *l, struct fanout_shared *s)
@@ -367,13 +365,14 @@ static int fanout_report(struct load *l, struct fanout_shared *s)
 
     for (uint32_t m = 0; m < s->total; m++)
         states[atomic_load(&states_of(s)[m]) & 3]++;
-    load_result(l, "fanout");
+    load_result(l, o->slow > 0 ? "slow" : "fanout");
     json_u64(&l->json, "publishers", o->publishers);
     json_u64(&l->json, "sent", s->total - states[MESSAGE_NEW]);
     json_u64(&l->json, "acknowledged", states[MESSAGE_OK]);
     json_u64(&l->json, "unanswered", sio ? states[MESSAGE_SENT] : 0);
     json_u64(&l->json, "refused", s->refused);
     json_u64(&l->json, "verified_clients", s->verified);
+    json_u64(&l->json, "expected", s->expected);
     json_u64(&l->json, "lost", s->lost);
     json_u64(&l->json, "repeated", s->repeated);
     json_u64(&l->json, "out_of_order", s->out_of_order);
@@ -415,8 +414,10 @@ int load_run_fanout(const struct load_options *o)
     load_fork(&l, fanout_main);
     load_phase(&l, PHASE_CONNECTED, "connected");
     load_phase(&l, PHASE_JOINED, "publishing");
+    meter_begin(&l.meter);
     load_phase(&l, PHASE_PUBLISHED, "published");
     load_phase(&l, PHASE_DRAINED, "drained");
+    meter_end(&l.meter);
     wait = now_ns() + QUIET_MS * NS_PER_MS;
     while (now_ns() < wait)
         load_tick(&l);

@@ -19,6 +19,7 @@ struct candidate {
 };
 
 struct fanout_shared {
+    _Atomic uint64_t expected;
     _Atomic uint64_t lost;
     _Atomic uint64_t repeated;
     _Atomic uint64_t out_of_order; /* of one publisher */
@@ -54,6 +55,7 @@ struct fanout {
     uint8_t *candidate_of; /* by client: 1 + its candidate, 0: none */
     uint32_t words;        /* of `seen` per client */
     uint32_t joined;
+    uint32_t slow_open; /* at the end, while they are read on */
     uint32_t n_publishers;
     struct publisher *publishers;
     uint64_t publish_began_ns;

@@ -43,7 +43,7 @@ static void on_open(struct engine *e, struct client *c)
 
     load_opened(p);
     if (e->config.dialect == DIALECT_SOCKETIO && p->options->room)
-        load_join(p, c);
+        load_join(p, c, UINT32_MAX);
 }
 
 static void on_close(struct engine *e, struct client *c, bool was_open)
@@ -150,10 +150,7 @@ static int hold_main(uint32_t index, void *ctx)
     load_gaps(&p);
     leave(&p);
     atomic_fetch_add(&p.shared->arrived[PHASE_HELD], 1);
-    while (atomic_load(&p.shared->phase) < LOAD_PHASES)
-        engine_turn(&p.engine, 20);
-    engine_destroy(&p.engine);
-    return 0;
+    return load_process_end(&p);
 }
 
 /* Gives a command to all processes and waits until they have begun it. */

@@ -62,6 +62,7 @@ static void verify_client(struct fanout *f, const struct client *c, uint64_t who
 {
     uint32_t count = f->shared->candidates[f->shared->reference].count;
     uint32_t self = is_publisher(&f->load, c) ? load_number(&f->load, c) : UINT32_MAX;
+    uint64_t due = 0;
     uint64_t lost = 0;
     uint64_t expected = whole;
 
@@ -73,10 +74,12 @@ static void verify_client(struct fanout *f, const struct client *c, uint64_t who
         return;
     }
     for (uint32_t m = 0; m < f->shared->total; m++) {
-        if (m / f->load.options->messages != self && must_arrive(f, m) &&
-            !(f->seen[(size_t)c->id * f->words + m / 64] >> m % 64 & 1))
-            lost++;
+        if (m / f->load.options->messages == self || !must_arrive(f, m))
+            continue;
+        due++;
+        lost += !(f->seen[(size_t)c->id * f->words + m / 64] >> m % 64 & 1);
     }
+    atomic_fetch_add(&f->shared->expected, due);
     atomic_fetch_add(&f->shared->lost, lost);
     if (self != UINT32_MAX)
         expected = reference_hash(f, count, self);

@@ -12,6 +12,7 @@
 #include "lib/proc.h"
 
 #define ARGS_MAX         32
+#define ARG_BYTES        600
 #define START_TIMEOUT_MS 20000u
 
 static void cpu_model(char *out, size_t n)
@@ -70,8 +71,8 @@ static void log_path(char *out, size_t n, const char *name, uint16_t port)
     (void)snprintf(out, n, "%s/bench-%s-%u.log", folder ? folder : "/tmp", name, port);
 }
 
-/* Fills `argv` with Peal's arguments; `text` holds the three that carry numbers. */
-static uint32_t peal_args(const char **argv, char text[3][64], const struct server *s,
+/* Fills `argv` with Peal's arguments; `text` holds those that are made here. */
+static uint32_t peal_args(const char **argv, char text[4][ARG_BYTES], const struct server *s,
                           const struct server_options *o)
 {
     static const char *const relay[] = { "--namespace:/:app=relay", "--namespace:/:client_join=yes",
@@ -79,13 +80,17 @@ static uint32_t peal_args(const char **argv, char text[3][64], const struct serv
     static const char *const rooms[] = { "--ws:client_join=yes", "--ws:client_publish=any" };
     uint32_t n = 1;
 
-    (void)snprintf(text[0], 64, "--listen=127.0.0.1:%u", s->port);
-    (void)snprintf(text[1], 64, "--admin_listen=127.0.0.1:%u", s->admin_port);
-    (void)snprintf(text[2], 64, "--workers=%u", o->workers);
+    (void)snprintf(text[0], ARG_BYTES, "--listen=127.0.0.1:%u", s->port);
+    (void)snprintf(text[1], ARG_BYTES, "--admin_listen=127.0.0.1:%u", s->admin_port);
+    (void)snprintf(text[2], ARG_BYTES, "--workers=%u", o->workers);
     argv[n++] = "serve";
     for (uint32_t i = 0; i < 3; i++)
         argv[n++] = text[i];
-    for (uint32_t i = 0; o->socketio && i < sizeof relay / sizeof *relay; i++)
+    if (o->socketio && o->app) {
+        (void)snprintf(text[3], ARG_BYTES, "--namespace:/:app=%s", o->app);
+        argv[n++] = text[3];
+    }
+    for (uint32_t i = 0; o->socketio && !o->app && i < sizeof relay / sizeof *relay; i++)
         argv[n++] = relay[i];
     for (uint32_t i = 0; !o->socketio && i < sizeof rooms / sizeof *rooms; i++)
         argv[n++] = rooms[i];
@@ -97,7 +102,7 @@ static uint32_t peal_args(const char **argv, char text[3][64], const struct serv
 void server_launch(struct server *s, const struct server_options *o)
 {
     bool peal = strcmp(o->name, "peal") == 0;
-    char text[3][64];
+    char text[4][ARG_BYTES];
     char binary[600];
     const char *argv[ARGS_MAX] = { NULL };
 
@@ -113,6 +118,7 @@ void server_launch(struct server *s, const struct server_options *o)
     } else {
         (void)snprintf(text[0], sizeof text[0], "%u", s->port);
         argv[1] = text[0];
+        argv[2] = o->argument;
     }
     log_path(s->log, sizeof s->log, o->name, s->port);
     s->pid = server_start(argv, s->log, o->cpu_mask);

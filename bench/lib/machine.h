@@ -17,10 +17,12 @@ void machine_json(struct json *j);
 /* What a server is started with. `binary` NULL: beside this program (bare_*), or one folder up
  * (peal). */
 struct server_options {
-    const char *name; /* "peal", or a bare server's name: "bare_send", "bare_uring" */
+    const char *name; /* "peal", or another's that takes its port: "bare_send", … */
     const char *binary;
-    bool socketio;    /* peal: relay on "/"; else rooms under /ws/ */
-    uint32_t workers; /* peal */
+    const char *argument; /* but for peal: after the port, or NULL */
+    bool socketio;        /* peal: `app` on "/"; else rooms under /ws/ */
+    const char *app;      /* "module:PATH", or NULL: a relay that lets everybody do everything */
+    uint32_t workers;     /* peal */
     uint64_t cpu_mask;
     const struct opt_list *args; /* peal: further arguments, or NULL */
 };

@@ -78,6 +78,18 @@ uint64_t proc_cpu_ns(pid_t pid)
     return ns;
 }
 
+uint64_t proc_machine_busy_ns(void)
+{
+    unsigned long long user, nice, system, irq, softirq;
+    FILE *f = fopen("/proc/stat", "re");
+
+    if (!f || fscanf(f, "cpu %llu %llu %llu %*u %*u %llu %llu", &user, &nice, &system, &irq,
+                     &softirq) != 5)
+        die("/proc/stat: cannot be read");
+    (void)fclose(f);
+    return (user + nice + system + irq + softirq) * (NS_PER_S / (uint64_t)sysconf(_SC_CLK_TCK));
+}
+
 static uint32_t read_all(struct entry *all)
 {
     DIR *dir = opendir("/proc");
@@ -134,8 +146,10 @@ static uint64_t pss_of(pid_t pid, const char *field)
 
     (void)snprintf(path, sizeof path, "/proc/%d/smaps_rollup", pid);
     f = fopen(path, "re");
-    if (!f)
+    if (!f && errno != ENOENT && errno != ESRCH && errno != EACCES)
         die("%s: %s", path, strerror(errno));
+    if (!f)
+        return 0;
     while (fgets(line, sizeof line, f) &&
            (strncmp(line, field, n) != 0 || sscanf(line + n, "%llu kB", &kib) != 1))
         ;
@@ -164,6 +178,16 @@ uint64_t proc_tree_pss_file_bytes(pid_t root)
     return tree_pss(root, "Pss_File:");
 }
 
+uint32_t proc_tree_pids(pid_t root, pid_t *pids, uint32_t max)
+{
+    struct tree t;
+
+    tree_read(root, &t);
+    for (uint32_t i = 0; i < t.count && i < max; i++)
+        pids[i] = t.members[i].pid;
+    return t.count < max ? t.count : max;
+}
+
 uint32_t proc_tree_count(pid_t root)
 {
     struct tree t;
@@ -172,7 +196,14 @@ uint32_t proc_tree_count(pid_t root)
     return t.count;
 }
 
-static bool command_holds(pid_t pid, const char *word)
+pid_t proc_parent(pid_t pid)
+{
+    struct entry e;
+
+    return read_stat(pid, &e) ? e.parent : 0;
+}
+
+bool proc_command_holds(pid_t pid, const char *word)
 {
     char path[64];
     char line[1024];
@@ -194,7 +225,7 @@ pid_t proc_tree_find(pid_t root, const char *word)
 
     tree_read(root, &t);
     for (uint32_t i = 1; i < t.count; i++)
-        if (command_holds(t.members[i].pid, word))
+        if (proc_command_holds(t.members[i].pid, word))
             return t.members[i].pid;
     return 0;
 }

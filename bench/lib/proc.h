@@ -9,6 +9,7 @@
 #ifndef BENCH_LIB_PROC_H
 #define BENCH_LIB_PROC_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -16,13 +17,23 @@
 uint64_t proc_tree_cpu_ns(pid_t root);
 /* Time that one process (its first thread) has been on a CPU, in ns, to the nanosecond; dies when it is gone. */
 uint64_t proc_cpu_ns(pid_t pid);
-/* Sum of the proportional set sizes of `root` and all its descendants, in bytes. */
+/* Time that all CPUs together have been busy, for whomever, in ns. */
+uint64_t proc_machine_busy_ns(void);
+/* Sum of the proportional set sizes of `root` and all its descendants, in bytes; those that have just
+ * ended, or that we may not read, count nothing. */
 uint64_t proc_tree_pss_bytes(pid_t root);
 /* Of it, the pages of files: the program and its libraries, whose share falls when others run them, too. */
 uint64_t proc_tree_pss_file_bytes(pid_t root);
+/* `root` and its descendants: fills `pids` up to `max`, returns how many. */
+uint32_t proc_tree_pids(pid_t root, pid_t *pids, uint32_t max);
 /* How many processes `root` and its descendants are. */
 uint32_t proc_tree_count(pid_t root);
 
+/* The parent of `pid`; 0 when it is gone. */
+pid_t proc_parent(pid_t pid);
+
+/* Whether the command line of `pid` holds `word`; false when the process is gone. */
+bool proc_command_holds(pid_t pid, const char *word);
 /* The first descendant of `root` whose command line holds `word`, or 0. */
 pid_t proc_tree_find(pid_t root, const char *word);
 

@@ -10,7 +10,8 @@ enum wire_result wire_parse(const uint8_t *bytes, size_t n, struct wire_frame *o
 
     if (n < 2)
         return WIRE_NEED_MORE;
-    if ((bytes[0] & 0xf0) != 0x80 || (bytes[1] & 0x80) != 0)
+    if ((bytes[0] & 0xb0) != 0x80 || /* RSV1 says compressed: to a client that asked for it */
+        (bytes[1] & 0x80) != 0)
         return WIRE_BAD;
     length = bytes[1];
     if (length == 126 || length == 127) {

@@ -2,7 +2,7 @@
  * no socket.
  *
  * Never:  fragments (no server measured here sends any: a frame without FIN is WIRE_BAD),
- *         extensions.
+ *         extensions; what permessage-deflate made smaller is handed out as it is.
  * Owns:   nothing; what is parsed is borrowed from the bytes given. */
 #ifndef BENCH_LIB_WIRE_H
 #define BENCH_LIB_WIRE_H

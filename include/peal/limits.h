@@ -78,6 +78,16 @@
     (1u                  \
      << 20) /* rooms of this host with a channel of their own: about 80 bytes and the name, each */
 
+/* --- permessage-deflate: of each process that appends messages --- */
+#define DEFLATE_LEVEL     3
+#define DEFLATE_MEM_LEVEL 8 /* zlib's; see session/packer.c for why these two */
+#define DEFLATE_BYTES_MAX \
+    (1u                   \
+     << 20) /* of a message with its attachments: a larger one would hold up its process for too long, and goes as it is */
+#define DEFLATE_PER_SECOND_US \
+    250000u                     /* of compressing in a second; beyond it messages go as they are */
+#define DEFLATE_BURST_US 50000u /* of that at once, in a turn of the loop */
+
 /* --- time --- */
 #define STALL_TIMEOUT_MS 2000
 #define TAKEOVER_MS      2000 /* for a client's old connection to end when it is back on a new one */

@@ -111,6 +111,9 @@ struct shm_namespaces {
     SHM_LINE struct shm_namespace entries[NAMESPACES_MAX];
     /* how often each worker uses an index: sockets, rooms, selections and clients coming back. One writer each: the worker, the master when it is dead */
     SHM_LINE uint32_t uses[PEAL_WORKERS_MAX][NAMESPACES_MAX];
+    /* how many sockets with permessage-deflate each worker has in it: whoever appends a message looks at all workers' of one index, so these lie together.
+     * Not more than `uses`; one writer each, as there */
+    SHM_LINE uint32_t deflaters[NAMESPACES_MAX][PEAL_SLOTS];
 };
 
 /* --- the session table: one look-up from an identity to its owner --- */

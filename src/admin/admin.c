@@ -76,13 +76,16 @@ int admin_main(const struct child *child)
     metrics_init(&a->metrics, &a->region);
     rules_init(a);
     signal_fd = signals_open();
-    error = signal_fd < 0 ? signal_fd : server_run(a, signal_fd);
+    error = signal_fd < 0                               ? signal_fd
+            : packer_open(&a->packer, &a->ring, a->row) ? server_run(a, signal_fd)
+                                                        : -ENOMEM;
     if (error != 0)
         log_error("admin_start_failed", "what=server error=%s", strerror(-error));
     if (signal_fd >= 0)
         close(signal_fd);
     for (uint32_t i = 0; i < child->n_listeners; i++)
         close(child->listeners[i]);
+    packer_close(&a->packer);
     region_close(&a->region);
     free(a);
     return error != 0;

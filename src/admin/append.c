@@ -33,6 +33,10 @@ static enum append_result append(struct admin *a, struct record_spec *spec)
     n_bytes = record_size(spec);
     if (n_bytes == 0)
         return APPEND_TOO_BIG;
+    if (ring_takes(&a->ring, n_bytes)) { /* else it is tried again, or never fits */
+        packer_pack(&a->packer, spec);
+        n_bytes = record_size(spec);
+    }
     switch (ring_reserve(&a->ring, n_bytes, &at)) {
     case RING_OK: break;
     case RING_FULL: return APPEND_FULL;

@@ -53,9 +53,10 @@ static void labelled(struct scrape *s, const char *name, const char *label, cons
     page_printf(s->out, "%s{%s=\"%s\"} %llu\n", name, label, value, (ull)n);
 }
 
-static void seconds(struct scrape *s, const char *name, const char *help, uint64_t us)
+static void seconds(struct scrape *s, const char *name, const char *type, const char *help,
+                    uint64_t us)
 {
-    family(s, name, "gauge", help);
+    family(s, name, type, help);
     page_printf(s->out, "%s %llu.%06llu\n", name, (ull)(us / 1000000), (ull)(us % 1000000));
 }
 
@@ -87,6 +88,11 @@ static uint64_t worker_rooms(const struct scrape *s, uint32_t slot)
 static uint64_t worker_outq(const struct scrape *s, uint32_t slot)
 {
     return row_gauge(s->region, slot, GAUGE_OUTQ_BYTES);
+}
+
+static uint64_t worker_deflate(const struct scrape *s, uint32_t slot)
+{
+    return row_gauge(s->region, slot, GAUGE_DEFLATE_CLIENTS);
 }
 
 static void write_connections(struct scrape *s)
@@ -167,6 +173,38 @@ static void write_forward(struct scrape *s)
     for (uint32_t i = 0; i < FORWARD_RESULTS; i++)
         labelled(s, "peal_forward_total", "result", forward_result_name((enum forward_result)i),
                  s->sum.counters[COUNT_FORWARD_FIRST + i]);
+}
+
+static void write_deflate(struct scrape *s)
+{
+    static const char bytes[] = "peal_deflate_bytes_total";
+    static const char skipped[] = "peal_deflate_skipped_total";
+    static const char failed[] = "peal_inflate_errors_total";
+
+    if (!s->region->config->deflate)
+        return;
+    by_worker(s, "peal_deflate_clients", "gauge",
+              "WebSocket clients that take compressed messages, by worker slot.", worker_deflate);
+    single(s, "peal_deflate_copies_total", "counter",
+           "Messages that were compressed, once each for all clients of this host.",
+           s->sum.counters[COUNT_DEFLATE_COPIES]);
+    family(s, bytes, "counter", "Bytes of those messages before and after.");
+    labelled(s, bytes, "form", "plain", s->sum.counters[COUNT_DEFLATE_PLAIN_BYTES]);
+    labelled(s, bytes, "form", "deflated", s->sum.counters[COUNT_DEFLATE_PACKED_BYTES]);
+    seconds(s, "peal_deflate_seconds_total", "counter", "Time spent compressing.",
+            s->sum.counters[COUNT_DEFLATE_US]);
+    family(s, skipped, "counter",
+           "Messages long enough to be compressed that went as they are, by reason.");
+    for (uint32_t i = 0; i < DEFLATE_SKIPS; i++)
+        labelled(s, skipped, "reason", deflate_skip_name((enum deflate_skip)i),
+                 s->sum.counters[COUNT_DEFLATE_SKIPPED_FIRST + i]);
+    single(s, "peal_inflated_total", "counter", "Compressed messages of clients.",
+           s->sum.counters[COUNT_INFLATED]);
+    family(s, failed, "counter",
+           "Clients closed because of a compressed message, by what was wrong with it.");
+    for (uint32_t i = 0; i < INFLATE_FAILURES; i++)
+        labelled(s, failed, "reason", inflate_failure_name((enum inflate_failure)i),
+                 s->sum.counters[COUNT_INFLATE_FAILED_FIRST + i]);
 }
 
 static void write_connects_refused(struct scrape *s)
@@ -419,7 +457,8 @@ static void write_state(struct scrape *s)
     single(s, "peal_ring_voids_total", "counter",
            "Holes that dead producers left in the ring, filled by the master.",
            shm_load_u64(&h->voids_total));
-    seconds(s, "peal_history_seconds", "Age of the oldest record that the ring still holds.",
+    seconds(s, "peal_history_seconds", "gauge",
+            "Age of the oldest record that the ring still holds.",
             metrics_history_us(s->ring, s->now_us));
     single(s, "peal_worker_restarts_total", "counter", "Workers that were started again.",
            shm_load_u64(&h->restarts_total));
@@ -444,7 +483,8 @@ static void write_redis(struct scrape *s)
     single(s, "peal_redis_up", "gauge",
            "1 while both connections to Redis are up and a probe has come through both.",
            shm_load_acquire_u64(&bridge->redis_up) != 0);
-    seconds(s, "peal_redis_lag_seconds", "Time that the last probe took through Redis and back.",
+    seconds(s, "peal_redis_lag_seconds", "gauge",
+            "Time that the last probe took through Redis and back.",
             shm_load_u64(&bridge->redis_lag_us));
     family(s, dropped, "counter", "Messages to or from Redis that were dropped, by reason.");
     for (uint32_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++)
@@ -499,6 +539,7 @@ void metrics_write(struct metrics *m, const struct ring *ring, uint64_t now_us, 
     write_recoveries(&s);
     write_forward(&s);
     write_connects_refused(&s);
+    write_deflate(&s);
     write_sockets(&s);
     write_plain(&s);
     write_state(&s);

@@ -11,6 +11,7 @@
 #include "admin/command.h"
 #include "admin/metrics.h"
 #include "net/child.h"
+#include "session/packer.h"
 #include "shm/counters.h"
 #include "shm/ring.h"
 
@@ -29,6 +30,7 @@ struct admin {
     const struct child *child;
     struct region region;
     struct ring ring;
+    struct packer packer;
     struct shm_slot *slot;
     struct shm_counters *row;
     struct access_rules rules;

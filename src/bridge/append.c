@@ -61,6 +61,7 @@ void bridge_append(struct bridge *b, struct record_spec *spec)
     spec->header.slot = PEAL_SLOT_BRIDGE;
     spec->header.generation = b->child->generation;
     spec->header.time_us = (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+    packer_pack(&b->packer, spec);
     n_bytes = record_size(spec);
     bytes = n_bytes == 0 ? NULL : pending_room(b, PADDED(n_bytes));
     if (bytes == NULL) {

@@ -296,7 +296,8 @@ static bool open_bridge(struct bridge *b, const struct child *child)
     open_tls(b);
     make_uid(b);
     log_info("cluster_uid", "uid=%.*s", (int)b->n_uid, b->uid);
-    if (bridge_room(&b->record, 65536) == NULL || !ask_open(b) || !b->wire->open(b))
+    if (bridge_room(&b->record, 65536) == NULL || !packer_open(&b->packer, &b->ring, b->row) ||
+        !ask_open(b) || !b->wire->open(b))
         return false;
     follow_namespaces(b);
     untold_begin(b, UINT64_MAX); /* what an earlier process here has left */
@@ -360,6 +361,9 @@ static void turn(struct bridge *b, int signal_fd)
     ask_expire(b);
     ring_bells(&b->ring);
     b->wire->flush(b);
+    count_add(b->row, COUNT_BELLS_RUNG, b->ring.bells_rung - b->row->counters[COUNT_BELLS_RUNG]);
+    count_add(b->row, COUNT_BELLS_SPARED,
+              b->ring.bells_spared - b->row->counters[COUNT_BELLS_SPARED]);
     shm_store_u64(&b->slot->redis_up, b->wire->is_up(b));
 }
 
@@ -401,6 +405,7 @@ int bridge_main(const struct child *child)
     free(b->scratch.bytes);
     free(b->record.bytes);
     free(b->pending.bytes);
+    packer_close(&b->packer);
     b->wire->close(b);
     tls_context_free(b->tls);
     free(b);

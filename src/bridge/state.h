@@ -7,6 +7,7 @@
 #include "bridge/link.h"
 #include "net/child.h"
 #include "proto/sharded.h"
+#include "session/packer.h"
 #include "shm/counters.h"
 #include "shm/namespaces.h"
 #include "shm/record.h"
@@ -145,6 +146,7 @@ struct bridge {
     struct bridge_query queries[BRIDGE_QUERIES_MAX];
     uint32_t queries_end; /* places from here on are free: each turn looks at the others only */
     struct bridge_buffer payload, scratch, record, pending, message;
+    struct packer packer;
     uint32_t n_pending; /* bytes of records that wait for room in the ring, in `pending` from ... */
     uint32_t pending_at; /* ... here on; nothing more is taken from Redis meanwhile */
     bool held;           /* the record at `at` waits for something else than the ring */

@@ -5,6 +5,8 @@
 #include "app/host.h"
 #include "base/log.h"
 #include "peal/limits.h"
+#include "proto/deflate.h"
+#include "session/packer.h"
 
 #define MEMORY_WS_CONTEXT      4400u /* wslay's frame context with its buffer */
 #define MEMORY_SQE             64u
@@ -29,6 +31,17 @@ static uint64_t memory_of_apps(const struct config *c)
     return 0;
 }
 
+/* deflate: of each process that appends messages, and of a worker, which takes in compressed ones. */
+static uint64_t memory_of_packer(const struct config *c)
+{
+    return c->deflate ? packer_bytes() : 0;
+}
+
+static uint64_t memory_of_inflater(const struct config *c)
+{
+    return c->deflate ? INFLATER_BYTES + (uint64_t)c->max_message_bytes + 1 : 0;
+}
+
 void memory_bound_sum(struct memory_bound *out, const struct config *c,
                       const uint64_t region_bytes[2])
 {
@@ -39,7 +52,8 @@ void memory_bound_sum(struct memory_bound *out, const struct config *c,
                             WORKER_CONTROL_ARENA_BYTES +
                             (uint64_t)WORKER_DEFERRED_MAX * MEMORY_DEFERRED +
                             (uint64_t)PENDING_CONNECTS_MAX * MEMORY_PENDING_CONNECT +
-                            (uint64_t)DIRECTORY_BUCKETS * sizeof(uint32_t) + memory_of_apps(c);
+                            (uint64_t)DIRECTORY_BUCKETS * sizeof(uint32_t) + memory_of_apps(c) +
+                            memory_of_packer(c) + memory_of_inflater(c);
 
     *out = (struct memory_bound){ 0 };
     out->region = region_bytes[0];
@@ -54,7 +68,8 @@ void memory_bound_sum(struct memory_bound *out, const struct config *c,
     out->workers = worker * c->workers;
     if (c->redis
             .enabled) /* a reply lies in the reader's buffer and in the copy that is handed out */
-        out->bridge = c->redis_buffer_bytes + 2 * (2ull * LINK_REPLY_MAX + LINK_COMMANDS_MAX);
+        out->bridge = c->redis_buffer_bytes + 2 * (2ull * LINK_REPLY_MAX + LINK_COMMANDS_MAX) +
+                      memory_of_packer(c);
     if (c->redis.enabled &&
         c->redis_sharded) /* (each master has two connections; the sum has one master's) */
         out->bridge += (uint64_t)REDIS_MASTERS_MAX * REDIS_FLIGHT_BYTES +

@@ -2,6 +2,8 @@
  *
  * Invariant: a connection with `pending` is in the list of the dirty; its slot may be there twice, when the one before it ended with something
  *            pending. It never has two sends in one submission, since the first might come back short. All nodes die together, when the list has been worked off.
+ * Invariant: members of one room that take different forms of its messages (CONN_DEFLATE) do not share nodes: there is a tree for each form, so
+ *            that neighbours in a walk which differ do not hide each other's chains from those behind them.
  * Owns:      nodes, iovecs and the arena of own bytes; nothing of the ring.
  * Why:       a system call a delivery is what a fan-out costs; one send for all that is pending, 256 to a submission, is what it need cost. */
 #include "net/batch.h"
@@ -15,6 +17,7 @@
 #define CHAIN_MAX     256 /* pieces in one send; IOV_MAX is 1024 */
 #define WRITABLE_IOV  64
 #define POSITION_NONE UINT64_MAX
+#define ROOTS         2u /* nodes 0 and 1: parents of the first pieces of plain and of deflate clients */
 
 struct node {
     const uint8_t *bytes;
@@ -62,15 +65,16 @@ struct batch *batch_new(struct conns *conns, struct outqs *outqs, const struct b
     b->conns = conns;
     b->outqs = outqs;
     b->limits = *limits;
+    b->limits.nodes_max += ROOTS - 1; /* one root is in the caller's count */
     b->events = *events;
     b->dirty_max = conns->max * 2;
-    b->nodes = calloc(limits->nodes_max, sizeof *b->nodes);
-    b->iov = calloc(limits->nodes_max, sizeof *b->iov);
+    b->nodes = calloc(b->limits.nodes_max, sizeof *b->nodes);
+    b->iov = calloc(b->limits.nodes_max, sizeof *b->iov);
     b->arena = malloc(limits->arena_bytes);
     b->dirty = calloc(b->dirty_max, sizeof *b->dirty);
     b->writable = calloc(conns->max, sizeof *b->writable);
     b->virtual = calloc(conns->max, sizeof *b->virtual);
-    b->n_nodes = 1; /* 0 means none: it is the parent of all first pieces */
+    b->n_nodes = ROOTS; /* 0 means none */
     if (b->nodes == NULL || b->iov == NULL || b->arena == NULL || b->dirty == NULL ||
         b->writable == NULL || b->virtual == NULL) {
         batch_free(b);
@@ -99,8 +103,9 @@ bool batch_idle(const struct batch *b)
 
 static void reset(struct batch *b)
 {
-    b->n_nodes = 1;
+    b->n_nodes = ROOTS;
     b->nodes[0].memo = 0;
+    b->nodes[1].memo = 0;
     b->n_iov = 0;
     b->arena_used = 0;
     b->n_dirty = 0;
@@ -121,7 +126,8 @@ static void make_room(struct batch *b, const struct conn *c, uint32_t n_bytes)
 static void chain(struct batch *b, struct conn *c, struct node piece)
 {
     uint32_t parent = c->pending;
-    uint32_t child = b->nodes[parent].memo;
+    uint32_t under = parent != 0 ? parent : (c->flags & CONN_DEFLATE) != 0;
+    uint32_t child = b->nodes[under].memo;
 
     if (child == 0 || b->nodes[child].bytes != piece.bytes) {
         child = b->n_nodes++;
@@ -131,7 +137,7 @@ static void chain(struct batch *b, struct conn *c, struct node piece)
         piece.depth = parent == 0 ? 1 : b->nodes[parent].depth + 1;
         piece.total = piece.n_bytes + (parent == 0 ? 0 : b->nodes[parent].total);
         b->nodes[child] = piece;
-        b->nodes[parent].memo = child;
+        b->nodes[under].memo = child;
     }
     if (parent == 0)
         b->dirty[b->n_dirty++] = conn_index(b->conns, c);
@@ -333,7 +339,7 @@ static void queue_send(struct batch *b, struct conn *c)
 static void forget_iovs(struct batch *b)
 {
     b->n_iov = 0;
-    for (uint32_t i = 1; i < b->n_nodes; i++)
+    for (uint32_t i = ROOTS; i < b->n_nodes; i++)
         b->nodes[i].iov = 0;
 }
 

@@ -185,6 +185,13 @@ bool conn_on_received(struct conns *cs, struct conn *c, const struct loop_event 
     return true;
 }
 
+bool conn_has_unread(const struct conn *c)
+{
+    struct pollfd look = { .fd = c->fd, .events = POLLIN };
+
+    return (c->flags & CONN_VIRTUAL) == 0 && poll(&look, 1, 0) == 1;
+}
+
 void conn_pause(struct conn *c)
 {
     c->flags |= CONN_PAUSED;

@@ -76,6 +76,7 @@ enum conn_proxy {
     0x1000u /* batch.c: has a send in this submission; virtual: is in the list of those to be carried */
 #define CONN_VIRTUAL 0x2000u /* no descriptor: a polling client */
 #define CONN_SERVED  0x4000u /* its last request was of a living session */
+#define CONN_DEFLATE 0x8000u /* permessage-deflate has been agreed on: it takes compressed frames */
 
 #define CONN_NONE UINT32_MAX
 
@@ -160,6 +161,8 @@ bool conn_alive(const struct conn *c); /* HTTP, OPEN or CLOSING: output may stil
 void conn_on_poll(struct conns *cs, struct conn *c, const struct loop_event *event);
 MUST_USE bool conn_on_received(struct conns *cs, struct conn *c, const struct loop_event *event);
 void conn_read_next(struct conns *cs, struct conn *c); /* after the bytes were taken */
+/* Do bytes of the peer, or its end, wait in the kernel to be read? Asks the kernel: not for hot paths. */
+bool conn_has_unread(const struct conn *c);
 void conn_pause(struct conn *c);
 void conn_resume(
     struct conn

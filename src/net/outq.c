@@ -3,7 +3,8 @@
  * Invariant: n_items <= items_max (records) for each queue, always; positions of one queue only grow. bytes <= bytes_max holds for what is pushed, but
  *            for the first bytes of an empty queue. Positions that are copied later may go beyond it: who is over then is a slow consumer
  *            (clients_check_queues), and outqs_bytes, where a copy counts once, is bounded for the host.
- *            held records form one list sorted by position; `refs` is the number of items that name them.
+ *            held records form one list sorted by position; `refs` is the number of items that name them. A record of which some get another part than
+ *            others (compressed or not) is held once for each part.
  * Owns:      one reference per queued blob; a position owns nothing and may be overtaken by the ring.
  * Never:     exists for a peer that keeps up, blocks, or looks at payload bytes.
  * Why:       a slow reader must cost a fixed amount of memory and nobody else's time. */
@@ -19,9 +20,9 @@ struct blob {
     uint8_t bytes[];
 };
 
-/* A record that at least one queue waits to send. One per position and worker. */
+/* A record, or that part of it, that at least one queue waits to send. One per position, offset and worker. */
 struct held {
-    struct held *prev; /* lower position */
+    struct held *prev; /* lower position, or offset */
     struct held *next;
     struct item *holders; /* the items that name it */
     struct blob *blob;    /* once copied */
@@ -153,15 +154,20 @@ static void blob_unref(struct outqs *qs, struct blob *b)
     free(b);
 }
 
+static bool is_above(const struct outq_record *a, const struct outq_record *b)
+{
+    return a->position > b->position || (a->position == b->position && a->offset > b->offset);
+}
+
 /* Finds or makes the entry of a record. Newest first: nearly always it is the last one. */
 static struct held *held_get(struct outqs *qs, const struct outq_record *record)
 {
     struct held *below = qs->highest;
     struct held *h;
 
-    while (below != NULL && below->record.position > record->position)
+    while (below != NULL && is_above(&below->record, record))
         below = below->prev;
-    if (below != NULL && below->record.position == record->position)
+    if (below != NULL && !is_above(record, &below->record))
         return below;
     h = calloc(1, sizeof *h);
     if (h == NULL)
@@ -558,13 +564,11 @@ struct outq *outqs_next(const struct outqs *qs, const struct outq *q)
 void outqs_check(const struct outqs *qs)
 {
     uint64_t total = 0;
-    uint64_t last = 0;
     uint32_t n_queues = 0;
 
     for (const struct held *h = qs->lowest; h != NULL; h = h->next) {
-        assert(h == qs->lowest || h->record.position > last);
+        assert(h == qs->lowest || is_above(&h->record, &h->prev->record));
         assert(h->holders != NULL);
-        last = h->record.position;
         total += h->blob != NULL ? h->blob->n_bytes : 0;
     }
     for (const struct outq *q = qs->queues; q != NULL; q = q->next) {

@@ -17,7 +17,7 @@ struct outq_source {
     void *context;
 };
 
-/* Part of a record that goes to a client: all its frames. */
+/* Part of a record that goes to a client: all its frames, in one form or another (compressed, for clients that take that). */
 struct outq_record {
     uint64_t position;
     uint32_t offset; /* of the frames in the record */

@@ -176,7 +176,11 @@ static enum ws_result judge_first_byte(const struct ws_in *in, struct ws_context
 {
     c->fin = (c->header[0] & 0x80) != 0;
     c->opcode = c->header[0] & 0x0f;
-    if (c->header[0] & 0x70) /* no extension that uses them was agreed on */
+    if ((c->header[0] & 0x30) != 0) /* no extension that uses them was agreed on */
+        return WS_BAD_PROTOCOL;
+    /* it is said of a message, in its first frame (RFC 7692 section 6.1) */
+    if ((c->header[0] & WS_RSV1) != 0 && ((in->_deflate & WS_DEFLATE_AGREED) == 0 ||
+                                          (c->opcode != WS_TEXT && c->opcode != WS_BINARY)))
         return WS_BAD_PROTOCOL;
     switch (c->opcode) {
     case WS_CONTINUATION: return in->_opcode ? WS_NEED_MORE : WS_BAD_PROTOCOL;
@@ -258,6 +262,8 @@ static void begin_frame(struct ws_in *in, struct ws_context *c)
         c->first = true;
         in->_opcode = c->opcode;
         in->_utf8_state = WS_UTF8_WHOLE;
+        in->_deflate = (uint8_t)((in->_deflate & WS_DEFLATE_AGREED) |
+                                 ((c->header[0] & WS_RSV1) != 0 ? WS_DEFLATE_MESSAGE : 0));
     }
     /* judge_length has seen that the sum is at most message_bytes_max. */
     in->_message_bytes += (uint32_t)c->frame_bytes;
@@ -343,15 +349,19 @@ static enum ws_result report_data(struct ws_in *in, struct ws_context *c, struct
                                   struct ws_piece *out)
 {
     bool last = c->fin && c->frame_bytes_left == 0;
+    bool compressed = (in->_deflate & WS_DEFLATE_MESSAGE) != 0;
 
-    if (in->_opcode == WS_TEXT) {
+    if (in->_opcode == WS_TEXT && !compressed) {
         if (!ws_utf8_take(&in->_utf8_state, plain))
             return WS_BAD_UTF8;
         if (last && in->_utf8_state != WS_UTF8_WHOLE)
             return WS_BAD_UTF8;
     }
-    *out =
-        (struct ws_piece){ .bytes = plain, .opcode = in->_opcode, .first = c->first, .last = last };
+    *out = (struct ws_piece){ .bytes = plain,
+                              .opcode = in->_opcode,
+                              .first = c->first,
+                              .last = last,
+                              .compressed = compressed };
     if (plain.n_bytes == 0 && !out->first && !last)
         return WS_NEED_MORE;
     c->first = false;
@@ -418,6 +428,12 @@ enum ws_result ws_next(struct ws_in *in, struct ws_pool *pool, struct slice *inp
             return result;
     }
     return WS_NEED_MORE;
+}
+
+void ws_in_deflate(struct ws_in *in)
+{
+    assert(!ws_in_busy(in));
+    in->_deflate = WS_DEFLATE_AGREED;
 }
 
 bool ws_in_busy(const struct ws_in *in)

@@ -28,6 +28,7 @@ enum ws_opcode {
 #define WS_CLOSE_TRY_LATER  1013
 
 #define WS_HEADER_MAX  10
+#define WS_RSV1        0x40u /* in a frame's first byte: the message is compressed (RFC 7692 section 6) */
 #define WS_CONTROL_MAX 125
 
 struct ws_pool;
@@ -38,13 +39,16 @@ struct ws_pool *ws_pool_new(uint32_t n_contexts_max);
 void ws_pool_free(struct ws_pool *pool); /* every context must have come back */
 uint32_t ws_pool_lent(const struct ws_pool *pool);
 
+#define WS_DEFLATE_AGREED  1u
+#define WS_DEFLATE_MESSAGE 2u /* the data message under way is compressed */
+
 struct ws_in {
     struct ws_context *_lent; /* NULL between frames */
     uint32_t _message_bytes;  /* of the data message under way */
     uint8_t _opcode;          /* of the data message under way, 0 = none */
     uint8_t _utf8_state;      /* text: state of the validator at the end of the last chunk */
     uint8_t _closed;          /* a close frame has come: whatever follows is ignored */
-    uint8_t _reserved;
+    uint8_t _deflate;         /* permessage-deflate: WS_DEFLATE_* */
 };
 
 enum ws_result {
@@ -63,10 +67,16 @@ struct ws_piece {
     uint8_t
         opcode; /* WS_TEXT, WS_BINARY (that of the message, also for continuations), WS_PING, WS_PONG, WS_CLOSE */
     bool first; /* data: begins a message */
-    bool last;  /* data: ends it; text is then known to be valid UTF-8 as a whole */
+    bool
+        last; /* data: ends it; text is then known to be valid UTF-8 as a whole, unless it is ... */
+    bool
+        compressed; /* ... data: of a message that its receiver has to decompress, and to check then */
     uint16_t
         close_code; /* WS_CLOSE: code, or WS_CLOSE_NO_STATUS; bad codes and lengths are WS_BAD_PROTOCOL */
 };
+
+/* permessage-deflate has been agreed on: messages may be compressed from here on. */
+void ws_in_deflate(struct ws_in *in);
 
 /* Takes bytes from `input` (advanced) until there is something to say. `message_bytes_max` is the limit of a whole data message; a
  * longer one is WS_TOO_BIG as soon as a header announces it. Call it until it says WS_NEED_MORE.

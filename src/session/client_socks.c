@@ -125,8 +125,15 @@ void clients_run_deferred(struct hub *h, uint64_t position)
 
 /* --- coming and going --- */
 
+void client_count_deflater(struct hub *h, const struct sock *k, int by)
+{
+    if ((conn_at(&h->conns, k->conn)->flags & CONN_DEFLATE) != 0)
+        namespace_add_deflaters(&h->region, k->nsp, by);
+}
+
 void client_count_socket(struct hub *h, const struct sock *k, int by)
 {
+    client_count_deflater(h, k, by);
     shm_store_u32(&h->row->sockets[k->nsp], h->row->sockets[k->nsp] + (uint32_t)by);
     room_news_note_socket(h, k, by > 0);
 }

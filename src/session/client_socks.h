@@ -19,4 +19,7 @@ void client_drop_socks(struct hub *h, struct session *n, enum close_reason reaso
 /* Gauge of sockets in a namespace. */
 void client_count_socket(struct hub *h, const struct sock *k, int by);
 
+/* Of that only whether it takes compressed messages. */
+void client_count_deflater(struct hub *h, const struct sock *k, int by);
+
 #endif

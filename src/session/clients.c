@@ -27,6 +27,7 @@ static void store_places(struct hub *h)
     shm_store_release_u64(&h->slot->places, (uint64_t)h->n_settled << 32 | h->n_clients);
     gauge_set(h->row, GAUGE_CONNECTIONS_WEBSOCKET, h->n_clients - h->n_polling);
     gauge_set(h->row, GAUGE_CONNECTIONS_POLLING, h->n_polling);
+    gauge_set(h->row, GAUGE_DEFLATE_CLIENTS, h->n_deflate);
 }
 
 void client_settled(struct hub *h, struct conn *c)
@@ -45,6 +46,7 @@ static void count_in(struct hub *h, struct conn *c, const struct peer_address *a
     conn_cold(&h->conns, c)->peer = *address;
     h->n_clients++;
     h->n_polling += (c->flags & CONN_VIRTUAL) != 0;
+    h->n_deflate += (c->flags & CONN_DEFLATE) != 0;
     count_add(h->row, COUNT_ACCEPTED, 1);
     if ((c->flags & CONN_HAS_PLACE) != 0) {
         c->flags &= (uint16_t)~CONN_HAS_PLACE;
@@ -64,6 +66,7 @@ static void count_out(struct hub *h, struct conn *c, enum close_reason reason)
     assert(h->n_clients > 0);
     h->n_clients--;
     h->n_polling -= (c->flags & CONN_VIRTUAL) != 0;
+    h->n_deflate -= (c->flags & CONN_DEFLATE) != 0;
     count_add(h->row, COUNT_CLOSE_FIRST + reason, 1);
     store_places(h);
 }
@@ -210,8 +213,13 @@ void client_move(struct hub *h, struct session *n, struct conn *from, struct con
     to->owner = from->owner;
     to->stamp = from->stamp; /* a sweep that is not through must neither repeat nor miss */
     n->conn = conn_index(&h->conns, to);
-    for (uint32_t i = n->first_sock; i != SOCK_NONE; i = sock_at(&h->sockets, i)->next)
-        sock_move(&h->sockets, &h->rooms, sock_at(&h->sockets, i), n->conn);
+    for (uint32_t i = n->first_sock; i != SOCK_NONE; i = sock_at(&h->sockets, i)->next) {
+        struct sock *k = sock_at(&h->sockets, i);
+
+        sock_move(&h->sockets, &h->rooms, k, n->conn);
+        if (k->state == SOCK_ACTIVATING || k->state == SOCK_ACTIVE)
+            client_count_deflater(h, k, 1); /* `from` took nothing compressed */
+    }
     deferred_move(&h->deferred, conn_index(&h->conns, from), from->generation, n->conn,
                   to->generation);
     input_move(h, from, to);
@@ -224,6 +232,7 @@ void client_move(struct hub *h, struct session *n, struct conn *from, struct con
     conn_cold(&h->conns, to)->peer = conn_cold(&h->conns, from)->peer;
     from->flags &= (uint16_t)~CONN_COUNTED;
     h->n_polling--;
+    h->n_deflate += (to->flags & CONN_DEFLATE) != 0;
     store_places(h);
     from->owner = CONN_NONE;
     client_gone(h, from, CLOSE_TRANSPORT_CLOSE);

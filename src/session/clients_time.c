@@ -54,9 +54,10 @@ void client_on_packet(struct hub *h, struct conn *c)
 {
     struct session *n = c->owner == CONN_NONE ? NULL : session_at(&h->sockets, c->owner);
 
-    if (n == NULL || n->heartbeat != HEARTBEAT_PINGED || n->extended || n->deadline_ms == 0)
+    if (n == NULL || n->heartbeat != HEARTBEAT_PINGED || (n->extended & EXTENDED_PACKET) != 0 ||
+        n->deadline_ms == 0)
         return;
-    n->extended = 1;
+    n->extended |= EXTENDED_PACKET;
     n->deadline_ms = h->now_ms + h->config->ping_timeout_ms;
 }
 
@@ -76,6 +77,12 @@ static bool heartbeat_due(struct hub *h, struct conn *c, struct session *n)
         return true;
     }
     if (n->deadline_ms != 0 && h->now_ms >= n->deadline_ms) {
+        /* It is we who are late when its pong may lie in the kernel: a worker that was without a CPU would end all of its clients. */
+        if ((n->extended & EXTENDED_UNREAD) == 0 && conn_has_unread(c)) {
+            n->extended |= EXTENDED_UNREAD;
+            n->deadline_ms = h->now_ms + RECHECK_MS;
+            return true;
+        }
         client_end(h, c, CLOSE_PING_TIMEOUT,
                    c->kind == CONN_SOCKETIO ? WS_CLOSE_NO_STATUS : WS_CLOSE_GOING_AWAY,
                    "ping timeout");

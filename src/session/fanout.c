@@ -42,10 +42,11 @@ static void deliver(struct hub *h, const struct record_view *view, uint64_t posi
                     struct room_member m)
 {
     struct conn *c = conn_at(&h->conns, m.conn);
+    const struct slice *frames = (c->flags & CONN_DEFLATE) != 0 ? &view->deflated : &view->frames;
     struct outq_record record = {
         .position = position,
-        .offset = (uint32_t)(view->frames.bytes - (const char *)view->header),
-        .n_bytes = view->frames.n_bytes,
+        .offset = (uint32_t)(frames->bytes - (const char *)view->header),
+        .n_bytes = frames->n_bytes,
     };
 
     if (c->state != CONN_OPEN)
@@ -55,7 +56,7 @@ static void deliver(struct hub *h, const struct record_view *view, uint64_t posi
         return; /* its transport cannot write right now */
     if ((view->header->flags & RECORD_WANTS_ACK) != 0)
         acks_expect(h->acks, view->header->id, m.sock, sock_at(&h->sockets, m.sock)->generation);
-    if (batch_record(h->batch, c, &record, (const uint8_t *)view->frames.bytes) != OUTQ_OK)
+    if (batch_record(h->batch, c, &record, (const uint8_t *)frames->bytes) != OUTQ_OK)
         client_condemn(h, c, CLOSE_SLOW_CONSUMER, false);
 }
 

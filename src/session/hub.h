@@ -4,6 +4,7 @@
 
 #include "net/batch.h"
 #include "session/deferred.h"
+#include "session/packer.h"
 #include "session/rooms.h"
 #include "session/sockets.h"
 #include "session/zipped.h"
@@ -52,6 +53,7 @@ struct hub {
     struct deferred deferred;
     struct acks *acks;                 /* broadcasts that local clients may acknowledge */
     struct replies *replies;           /* records that wait for room in the ring */
+    struct packer packer;              /* of what is published here */
     struct inputs *inputs;             /* half-received messages */
     struct ends *ends;                 /* connections that a disconnect is to close */
     struct recoverables *recoverables; /* NULL: recovery is off */
@@ -84,6 +86,7 @@ struct hub {
     uint32_t stamp;    /* of the record in hand */
     uint32_t n_clients;  /* connections that count */
     uint32_t n_polling;  /* of them those that poll */
+    uint32_t n_deflate;  /* of them those with permessage-deflate */
     uint64_t n_polled;   /* records that went out in polling bodies */
     uint32_t n_settled;  /* placed connections that need their place no more, in this generation */
     uint64_t rescued_at; /* tail when held records were last saved from being overwritten */

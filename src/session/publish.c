@@ -132,6 +132,10 @@ enum ring_result publish(struct hub *h, struct record_spec *spec)
 
     if (n_bytes == 0)
         return RING_TOO_BIG;
+    if (ring_takes(&h->ring, n_bytes)) { /* else it comes again, or never fits */
+        packer_pack(&h->packer, spec);
+        n_bytes = record_size(spec);
+    }
     return append(h, spec, NULL, n_bytes);
 }
 

@@ -417,13 +417,18 @@ static void give(void *context, struct replay *replay, const struct record_view 
     const struct returning *it = replay->client;
     struct session *n = session_of(h, it);
     const char *at = view->frames.bytes;
+    struct conn *c = n == NULL ? NULL : conn_at(&h->conns, n->conn);
 
-    for (uint32_t i = 0; n != NULL && i < view->header->n_parts; i++) {
+    if (c != NULL && (c->flags & CONN_DEFLATE) != 0) {
+        client_send(h, c, view->deflated.bytes, view->deflated.n_bytes, false);
+        return;
+    }
+    for (uint32_t i = 0; c != NULL && i < view->header->n_parts; i++) {
         uint8_t opcode;
         struct slice payload = record_part(view, i, &opcode);
         const char *end = payload.bytes + payload.n_bytes;
 
-        client_send(h, conn_at(&h->conns, n->conn), at, (uint32_t)(end - at), false);
+        client_send(h, c, at, (uint32_t)(end - at), false);
         at = end;
     }
 }

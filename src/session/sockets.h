@@ -46,6 +46,8 @@ struct sock {
 };
 
 enum heartbeat { HEARTBEAT_WAITS = 0, HEARTBEAT_PINGED };
+#define EXTENDED_PACKET 1u /* another packet came while the pong was awaited */
+#define EXTENDED_UNREAD 2u /* something lay unread when the time was over */
 
 /* What is kept of one client. */
 struct session {
@@ -59,7 +61,8 @@ struct session {
     char *handshake;        /* handshake_keep; NULL if there was no memory */
     uint32_t ping_sent_ms;  /* low bits of the time */
     uint8_t heartbeat;      /* enum heartbeat */
-    uint8_t extended;       /* the one extension of this ping's timeout has been given */
+    uint8_t
+        extended; /* extensions of this ping's timeout that have been given: EXTENDED_*, each once */
     uint16_t n_socks;
 };
 

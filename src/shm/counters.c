@@ -107,6 +107,38 @@ const char *forward_result_name(enum forward_result result)
     return names[result];
 }
 
+static_assert(DEFLATE_SKIPS <= COUNT_DEFLATE_SKIPPED_LAST - COUNT_DEFLATE_SKIPPED_FIRST + 1,
+              "a counter for each reason");
+
+const char *deflate_skip_name(enum deflate_skip reason)
+{
+    static const char *const names[DEFLATE_SKIPS] = {
+        [DEFLATE_SKIP_BUDGET] = "budget",
+        [DEFLATE_SKIP_TOO_BIG] = "too_big",
+        [DEFLATE_SKIP_NO_GAIN] = "no_gain",
+        [DEFLATE_SKIP_MEMORY] = "memory",
+    };
+
+    assert(reason < DEFLATE_SKIPS);
+    return names[reason];
+}
+
+static_assert(INFLATE_FAILURES <= COUNT_INFLATE_FAILED_LAST - COUNT_INFLATE_FAILED_FIRST + 1,
+              "a counter for each reason");
+
+const char *inflate_failure_name(enum inflate_failure reason)
+{
+    static const char *const names[INFLATE_FAILURES] = {
+        [INFLATE_FAILED_CORRUPT] = "corrupt",
+        [INFLATE_FAILED_TOO_BIG] = "too_big",
+        [INFLATE_FAILED_UTF8] = "utf8",
+        [INFLATE_FAILED_MEMORY] = "memory",
+    };
+
+    assert(reason < INFLATE_FAILURES);
+    return names[reason];
+}
+
 void histogram_add(struct shm_counters *row, enum histogram which, uint64_t us)
 {
     struct shm_histogram *h = &row->histograms[which];

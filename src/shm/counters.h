@@ -60,6 +60,15 @@ enum counter {
     COUNT_REDIS_ROOMS_UNHEARD,
     COUNT_REDIS_UNWANTED, /* of them for nobody here: dropped undecoded */
     COUNT_FORCED_CLOSES,
+    COUNT_DEFLATE_COPIES,        /* messages that have a compressed copy ... */
+    COUNT_DEFLATE_PLAIN_BYTES,   /* ... their frames as they were ... */
+    COUNT_DEFLATE_PACKED_BYTES,  /* ... and in the copy */
+    COUNT_DEFLATE_US,            /* spent compressing */
+    COUNT_DEFLATE_SKIPPED_FIRST, /* ... + enum deflate_skip */
+    COUNT_DEFLATE_SKIPPED_LAST = COUNT_DEFLATE_SKIPPED_FIRST + 3,
+    COUNT_INFLATED,             /* compressed messages of clients */
+    COUNT_INFLATE_FAILED_FIRST, /* ... + enum inflate_failure */
+    COUNT_INFLATE_FAILED_LAST = COUNT_INFLATE_FAILED_FIRST + 3,
     COUNT_RECOVERY_FIRST, /* ... + enum recovery_result */
     COUNT_RECOVERY_LAST = COUNT_RECOVERY_FIRST + 11,
     COUNT_CONNECT_REFUSED_FIRST, /* ... + enum connect_refusal */
@@ -140,6 +149,26 @@ enum forward_result {
 };
 const char *forward_result_name(enum forward_result result); /* snake_case */
 
+/* Why a message that has clients with permessage-deflate goes as it is: label `reason` of peal_deflate_skipped_total. */
+enum deflate_skip {
+    DEFLATE_SKIP_BUDGET = 0, /* DEFLATE_PER_SECOND_US has been used up */
+    DEFLATE_SKIP_TOO_BIG, /* beyond DEFLATE_BYTES_MAX, or the record with both copies would be too big for the ring */
+    DEFLATE_SKIP_NO_GAIN, /* compressed it is no smaller */
+    DEFLATE_SKIP_MEMORY,
+    DEFLATE_SKIPS
+};
+const char *deflate_skip_name(enum deflate_skip reason); /* snake_case */
+
+/* Why a client's compressed message ended its connection: label `reason` of peal_inflate_errors_total. */
+enum inflate_failure {
+    INFLATE_FAILED_CORRUPT = 0,
+    INFLATE_FAILED_TOO_BIG, /* decompressed it exceeds max_message_bytes */
+    INFLATE_FAILED_UTF8,
+    INFLATE_FAILED_MEMORY,
+    INFLATE_FAILURES
+};
+const char *inflate_failure_name(enum inflate_failure reason); /* snake_case */
+
 enum gauge {
     GAUGE_CONNECTIONS_WEBSOCKET = 0, /* Socket.IO and plain */
     GAUGE_CONNECTIONS_POLLING,
@@ -148,6 +177,7 @@ enum gauge {
     GAUGE_OUTQ_BYTES,
     GAUGE_INBOUND_BYTES,
     GAUGE_SESSIONS_USED,
+    GAUGE_DEFLATE_CLIENTS, /* of the WebSockets */
     GAUGES
 };
 

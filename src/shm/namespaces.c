@@ -145,6 +145,23 @@ void namespace_leave(struct region *region, uint32_t index)
     shm_store_release_u32(uses, *uses - 1); /* release: what was done under it is done before */
 }
 
+void namespace_add_deflaters(struct region *region, uint32_t index, int by)
+{
+    uint32_t *n = &region->namespaces->deflaters[index][region->self];
+
+    assert(namespace_in_use(region, index));
+    assert(by >= 0 || *n >= (uint32_t)-by);
+    shm_store_u32(n, *n + (uint32_t)by);
+}
+
+bool namespace_deflates(const struct region *region, uint32_t index)
+{
+    for (uint32_t slot = 0; slot < region->header->n_workers; slot++)
+        if (shm_load_u32(&region->namespaces->deflaters[index][slot]) > 0)
+            return true;
+    return false;
+}
+
 /* The first use by this process, perhaps. */
 static enum namespace_result take(struct region *region, struct slice name, uint32_t *index)
 {
@@ -403,6 +420,8 @@ void namespaces_reap(struct region *region, uint32_t slot, uint64_t keep_ms)
         if (shm_load_u32(&t->uses[slot][i]) == 0)
             continue;
         namespace_keep(region, i, keep_ms);
+        if (shm_load_u32(&t->deflaters[i][slot]) > 0)
+            shm_store_u32(&t->deflaters[i][slot], 0);
         shm_store_release_u32(&t->uses[slot][i], 0); /* release: it is kept before it is unused */
     }
     if (shm_load_u32(&t->writer) != slot + 1)

@@ -34,6 +34,11 @@ void namespace_use(struct region *region, uint32_t index);
 void namespace_leave(struct region *region, uint32_t index);
 bool namespace_in_use(const struct region *region, uint32_t index); /* by this process */
 
+/* Worker: so many sockets more, or less, of an index that it uses take compressed messages. And: does any on this host? What whoever uses nothing is told may be of
+ * the name that had the index before: that decides only whether a message is compressed. */
+void namespace_add_deflaters(struct region *region, uint32_t index, int by);
+bool namespace_deflates(const struct region *region, uint32_t index);
+
 /* Not to be given up before `until_ms`, though nobody uses it: somebody may come back. */
 void namespace_keep(struct region *region, uint32_t index, uint64_t until_ms);
 

@@ -3,9 +3,13 @@
  *     header (64)
  *     namespace, padded to 8
  *     rooms, then excepted rooms, then argument rooms, each:  hash (8) | length (2) | name |
- *     padding to 8 parts, each 12 bytes: offset of the payload from the first part's frame | its
- *     length | opcode | frame header's length; padded to 8 the parts' bytes, back to back, each
- *     frame header in front of its payload, to the end of the record
+ *         padding to 8
+ *     parts, each 12 bytes: offset of the payload from the first part's frame | its length |
+ *         opcode | frame header's length; padded to 8
+ *     struct record_deflated, if there is a second copy
+ *     the parts' bytes, back to back, each frame header in front of its payload
+ *     the second copy, to the end of the record: as many frames of the same opcodes, those that are
+ *         compressed with RSV1
  *
  * Invariant: everything that record_view accepts lies within the bytes it was given, and
  *            record_names_next and record_part, which trust it, never leave them. What record_write
@@ -31,6 +35,12 @@ struct part_entry {
     uint16_t _reserved;
 };
 static_assert(sizeof(struct part_entry) == 12, "no padding");
+
+/* What follows the table of parts in front of the frames. */
+static uint32_t deflated_head_bytes(bool has_deflated)
+{
+    return has_deflated ? (uint32_t)sizeof(struct record_deflated) : 0;
+}
 
 static uint64_t pad8(uint64_t n)
 {
@@ -193,6 +203,8 @@ uint32_t record_size(const struct record_spec *spec)
         bytes += frame_header(scratch, part->opcode, payload_bytes(spec, i));
         bytes += payload_bytes(spec, i);
     }
+    if (spec->deflated.bytes != NULL)
+        bytes += deflated_head_bytes(true) + (uint64_t)spec->deflated.n_bytes;
     return bytes < RECORD_BYTES_MAX ? (uint32_t)bytes : 0;
 }
 
@@ -227,23 +239,37 @@ static uint8_t *put_names(uint8_t *out, const struct slice *names, uint32_t n, s
     return out;
 }
 
-/* The end of the array in front of `end`: its closing bracket moves behind one more argument. */
-static void put_offset(uint8_t *end, uint64_t epoch)
+/* One more argument, and behind it the array's closing bracket. */
+static void put_offset(uint8_t *to, uint64_t epoch)
 {
-    char *at = (char *)end - OFFSET_CHARS - 2;
+    memcpy(to, ",\"", 2);
+    offset_put((char *)to + 2, epoch);
+    memcpy(to + 2 + OFFSET_CHARS, "\"]", 2);
+}
 
-    memcpy(at - 2, ",\"", 2);
-    offset_put(at, epoch);
-    memcpy(at + OFFSET_CHARS, "\"]", 2);
+static uint8_t *put_deflated(uint8_t *out, const struct record_spec *spec)
+{
+    memcpy(out, spec->deflated.bytes, spec->deflated.n_bytes);
+    if (spec->with_offset)
+        put_offset(out + spec->deflated_offset_at, spec->epoch);
+    return out + spec->deflated.n_bytes;
 }
 
 static uint8_t *put_parts(uint8_t *out, const struct record_spec *spec)
 {
     uint32_t table_bytes = spec->n_parts * (uint32_t)sizeof(struct part_entry);
     uint8_t *table = out;
-    uint8_t *frames = out + pad8(table_bytes);
+    bool has_deflated = spec->deflated.bytes != NULL;
+    uint8_t *frames = out + pad8(table_bytes) + deflated_head_bytes(has_deflated);
 
     memset(table, 0, (size_t)(frames - table));
+    if (has_deflated) {
+        struct record_deflated head = { .n_bytes = spec->deflated.n_bytes,
+                                        .offset_at =
+                                            spec->with_offset ? spec->deflated_offset_at + 2 : 0 };
+
+        memcpy(frames - sizeof head, &head, sizeof head);
+    }
     out = frames;
     for (uint32_t i = 0; i < spec->n_parts; i++) {
         const struct record_part *part = &spec->parts[i];
@@ -260,9 +286,9 @@ static uint8_t *put_parts(uint8_t *out, const struct record_spec *spec)
             memcpy(out, part->payload.bytes, part->payload.n_bytes);
         out += n_bytes;
         if (i == 0 && spec->with_offset)
-            put_offset(out, spec->epoch);
+            put_offset(out - OFFSET_ARGUMENT_BYTES - 1, spec->epoch);
     }
-    return out;
+    return has_deflated ? put_deflated(out, spec) : out;
 }
 
 void record_write(uint8_t *out, const struct record_spec *spec, const uint64_t hash_key[2])
@@ -277,7 +303,7 @@ void record_write(uint8_t *out, const struct record_spec *spec, const uint64_t h
     header.n_args = (uint16_t)spec->n_args;
     header.n_parts = (uint16_t)spec->n_parts;
     header.event_at = spec->event_at;
-    header._reserved = 0;
+    header.has_deflated = spec->deflated.bytes != NULL;
     header.offset_at = 0;
 
     at = put_padded(names, spec->nsp.bytes, spec->nsp.n_bytes);
@@ -292,6 +318,7 @@ void record_write(uint8_t *out, const struct record_spec *spec, const uint64_t h
         assert(spec->n_parts > 0);
         header.offset_at =
             (uint32_t)(at - out) + (uint32_t)pad8(spec->n_parts * sizeof(struct part_entry)) +
+            deflated_head_bytes(header.has_deflated) +
             frame_header(scratch, spec->parts[0].opcode, n_bytes) + n_bytes - OFFSET_CHARS - 2;
     }
     at = put_parts(at, spec);
@@ -299,12 +326,32 @@ void record_write(uint8_t *out, const struct record_spec *spec, const uint64_t h
     memcpy(out, &header, sizeof header);
 }
 
+/* Where the table of parts ends. */
+static uint64_t table_end(const struct record_header *h)
+{
+    return sizeof *h + (uint64_t)h->names_bytes + pad8(h->n_parts * sizeof(struct part_entry));
+}
+
+static struct record_deflated deflated_head(const uint8_t *record)
+{
+    struct record_deflated head;
+
+    memcpy(&head, record + table_end((const struct record_header *)record), sizeof head);
+    return head;
+}
+
 void record_stamp(uint8_t *record, uint64_t position)
 {
-    uint32_t at = ((const struct record_header *)record)->offset_at;
+    const struct record_header *h = (const struct record_header *)record;
 
-    if (at != 0)
-        offset_put_position((char *)record + at, position);
+    if (h->offset_at == 0)
+        return;
+    offset_put_position((char *)record + h->offset_at, position);
+    if (h->has_deflated) {
+        struct record_deflated copy = deflated_head(record);
+
+        offset_put_position((char *)record + h->n_bytes - copy.n_bytes + copy.offset_at, position);
+    }
 }
 
 /* --- reading --- */
@@ -338,7 +385,8 @@ static bool header_ok(const struct record_header *h, uint32_t n_bytes)
     return h->n_bytes == n_bytes && h->kind < RECORD_KINDS && h->origin <= ORIGIN_REDIS &&
            h->slot < PEAL_SLOTS_ALL && h->encoding <= ENCODING_WS_JSON &&
            n_names <= RECORD_NAMES_MAX && h->n_nsp_bytes <= NAME_BYTES_MAX &&
-           h->n_parts <= RECORD_PARTS_MAX && h->names_bytes <= n_bytes - sizeof *h;
+           h->n_parts <= RECORD_PARTS_MAX && h->names_bytes <= n_bytes - sizeof *h &&
+           h->has_deflated <= (h->kind == RECORD_BROADCAST);
 }
 
 /* Do namespace and names fill exactly the bytes that the header says? */
@@ -402,6 +450,51 @@ static bool frames_ok(const struct record_header *h, const uint8_t *table)
     return true;
 }
 
+/* The frame at the start of `bytes`: 0, or the length of its header, which must be what we would have written, but for RSV1. */
+static uint32_t read_frame(const uint8_t *bytes, uint64_t n, uint8_t opcode, uint64_t *n_payload)
+{
+    uint8_t expected[WS_HEADER_MAX];
+    uint32_t n_header = n < 2 ? UINT32_MAX : bytes[1] <= 125 ? 2 : bytes[1] == 126 ? 4 : 10;
+
+    if (n_header > n)
+        return 0;
+    *n_payload = n_header == 2 ? bytes[1] : 0;
+    for (uint32_t i = 2; i < n_header; i++)
+        *n_payload = *n_payload << 8 | bytes[i];
+    if (*n_payload > n - n_header ||
+        frame_header(expected, opcode, (uint32_t)*n_payload) != n_header)
+        return 0;
+    expected[0] |= bytes[0] & WS_RSV1;
+    return memcmp(bytes, expected, n_header) == 0 ? n_header : 0;
+}
+
+/* Is the second copy a frame for each part, to its last byte, with its offset at the end of the first one if the event has one? */
+static bool deflated_ok(const struct record_header *h, const uint8_t *table, const uint8_t *copy,
+                        struct record_deflated head)
+{
+    uint64_t at = 0;
+
+    for (uint32_t i = 0; i < h->n_parts; i++) {
+        uint64_t n_payload;
+        uint32_t n_header =
+            read_frame(copy + at, head.n_bytes - at, part_entry(table, i).opcode, &n_payload);
+        bool is_packed = n_header > 0 && (copy[at] & WS_RSV1) != 0;
+        /* what is stored at the end of a compressed message is followed by one byte (proto/deflate.c) */
+        uint64_t n_stored = OFFSET_ARGUMENT_BYTES + 1 + is_packed;
+
+        if (n_header == 0)
+            return false;
+        at += n_header + n_payload;
+        if (i > 0 || h->offset_at == 0)
+            continue;
+        if (n_payload < n_stored || head.offset_at != at - n_stored + 2 ||
+            memcmp(copy + at - n_stored, ",\"", 2) != 0 ||
+            memcmp(copy + head.offset_at + OFFSET_CHARS, "\"]", 2) != 0)
+            return false;
+    }
+    return at == head.n_bytes && (h->offset_at != 0 || head.offset_at == 0);
+}
+
 /* Is the offset where it must be, as the last argument of the event? */
 static bool offset_ok(const struct record_header *h, struct slice event, const uint8_t *record)
 {
@@ -416,8 +509,10 @@ bool record_view(struct record_view *out, const uint8_t *record, uint32_t n_byte
 {
     const struct record_header *h = (const struct record_header *)record;
     const uint8_t *names = record + sizeof *h;
+    struct record_deflated copy = { 0, 0 };
     const uint8_t *frames;
     uint64_t frames_at;
+    uint32_t n_frames_bytes;
     struct part_entry first;
 
     assert((uintptr_t)record % 8 == 0);
@@ -430,20 +525,28 @@ bool record_view(struct record_view *out, const uint8_t *record, uint32_t n_byte
     if (h->kind == RECORD_VOID)
         return (h->n_nsp_bytes | h->n_rooms | h->n_except | h->n_args | h->n_parts) == 0 &&
                h->names_bytes == 0;
-    frames_at = sizeof *h + (uint64_t)h->names_bytes + pad8(h->n_parts * sizeof(struct part_entry));
+    frames_at = table_end(h) + deflated_head_bytes(h->has_deflated);
     if (frames_at > n_bytes || !names_ok(h, names))
         return false;
+    if (h->has_deflated)
+        copy = deflated_head(record);
+    if (copy.n_bytes > n_bytes - frames_at)
+        return false;
     frames = record + frames_at;
+    n_frames_bytes = n_bytes - (uint32_t)frames_at - copy.n_bytes;
     out->nsp = slice_of(names, h->n_nsp_bytes);
     out->_names = names + pad8(h->n_nsp_bytes);
     out->_parts = names + h->names_bytes;
-    if (!parts_ok(h, out->_parts, frames, n_bytes - (uint32_t)frames_at))
+    if (!parts_ok(h, out->_parts, frames, n_frames_bytes))
         return false;
     if (h->kind != RECORD_BROADCAST)
         return h->offset_at == 0;
     if (!frames_ok(h, out->_parts))
         return false;
-    out->frames = slice_of(frames, n_bytes - (uint32_t)frames_at);
+    if (h->has_deflated && !deflated_ok(h, out->_parts, frames + n_frames_bytes, copy))
+        return false;
+    out->frames = slice_of(frames, n_frames_bytes);
+    out->deflated = h->has_deflated ? slice_of(frames + n_frames_bytes, copy.n_bytes) : out->frames;
     if (h->encoding != ENCODING_SOCKETIO)
         return h->offset_at == 0;
     first = part_entry(out->_parts, 0);
@@ -494,7 +597,8 @@ struct slice record_part(const struct record_view *v, uint32_t i, uint8_t *opcod
     struct part_entry entry;
 
     assert(i < v->header->n_parts);
-    frames = v->_parts + pad8(v->header->n_parts * sizeof entry);
+    frames = v->_parts + pad8(v->header->n_parts * sizeof entry) +
+             deflated_head_bytes(v->header->has_deflated);
     entry = part_entry(v->_parts, i);
     *opcode = entry.opcode;
     return slice_of(frames + entry.at, entry.n_bytes);

@@ -2,7 +2,8 @@
  *
  * A record is a header (one unit) and a body: namespace, three lists of names with their keyed hashes (rooms, excepted rooms, argument rooms),
  * a table of parts, and the parts' bytes. The parts of a broadcast are WebSocket frames, ready to send, back to back: sending a record
- * is sending one range of the ring. The ring is an input: record_view checks every length before it hands out a pointer. */
+ * is sending one range of the ring. Where there are clients with permessage-deflate the same frames may follow once more, those that are long enough
+ * compressed: another range. The ring is an input: record_view checks every length before it hands out a pointer. */
 #ifndef PEAL_SHM_RECORD_H
 #define PEAL_SHM_RECORD_H
 
@@ -72,12 +73,18 @@ struct record_header {
     uint16_t n_args;
     uint16_t n_parts;
     uint8_t encoding;
-    uint8_t _reserved;
+    uint8_t has_deflated; /* 1: a struct record_deflated and a second copy of the frames */
     uint32_t names_bytes; /* namespace and names, padded to 8 */
     uint32_t event_at;    /* Socket.IO: where the JSON array begins in part 0's payload */
     uint32_t offset_at;   /* where in the record the event's offset is (shm/offset.h); 0: none */
 };
 _Static_assert(sizeof(struct record_header) == 64, "one unit");
+
+/* Behind the table of parts, if there is a second copy: it is the end of the record. */
+struct record_deflated {
+    uint32_t n_bytes;
+    uint32_t offset_at; /* where in the copy the event's offset is; 0: none */
+};
 
 /* A keyed hash of (namespace, room); room.bytes == NULL: the namespace as a whole. SipHash-2-4 of `key`. */
 uint64_t record_hash(const uint64_t key[2], struct slice nsp, struct slice room);
@@ -105,6 +112,10 @@ struct record_spec {
     uint32_t event_at; /* Socket.IO: offset of the JSON array in part 0's payload */
     bool with_offset;  /* the event gets its offset as one more last argument (record_ask_offset) */
     uint64_t epoch;    /* of the region, for the offset */
+    /* Broadcast: the frames once more, for clients with permessage-deflate, smaller than the plain ones; bytes == NULL: none. With an offset: `deflated_offset_at` is
+     * where in it the OFFSET_ARGUMENT_BYTES and the closing bracket begin, which are filled in by record_write. */
+    struct slice deflated;
+    uint32_t deflated_offset_at;
 };
 
 /* Asks for an offset where there can be one: in a Socket.IO event that wants no acknowledgement. */
@@ -114,7 +125,7 @@ void record_ask_offset(struct record_spec *spec, uint64_t epoch);
 uint32_t record_size(const struct record_spec *spec);
 void record_write(uint8_t *out, const struct record_spec *spec, const uint64_t hash_key[2]);
 
-/* Between reservation and commit: the digits of the position, if the event carries an offset. `record` was written by record_write. */
+/* Between reservation and commit: the digits of the position, if the event carries an offset, in both copies. `record` was written by record_write. */
 void record_stamp(uint8_t *record, uint64_t position);
 
 /* A validated reading. Pointers into the record. */
@@ -122,7 +133,9 @@ struct record_view {
     const struct record_header *header;
     struct slice nsp;
     struct slice frames; /* broadcast: all frames, back to back: what a WebSocket client gets */
-    struct slice event;  /* Socket.IO broadcast: the JSON array in part 0's payload */
+    struct slice
+        deflated; /* broadcast: the same for one with permessage-deflate: compressed, or `frames` */
+    struct slice event; /* Socket.IO broadcast: the JSON array in part 0's payload */
     uint32_t
         n_offset_bytes; /* how much of `event`, before its closing bracket, is the offset: 0 or OFFSET_ARGUMENT_BYTES */
     const uint8_t *_names;

@@ -47,6 +47,9 @@ void ring_open(struct ring *ring, struct region *region);
  * only in between. RING_FULL also when this turn has committed RING_TURN_COMMITS_MAX records. */
 MUST_USE enum ring_result ring_reserve(struct ring *ring, uint32_t n_bytes, uint64_t *at);
 uint8_t *ring_at(const struct ring *ring, uint64_t position);
+
+/* Would a record of that size find room just now? For who has something slow to do before it reserves. */
+bool ring_takes(struct ring *ring, uint32_t n_bytes);
 void ring_commit(struct ring *ring, uint64_t at, uint32_t n_bytes);
 
 /* Between ring_reserve and ring_commit: the record that ends at `end` lets sockets join rooms. Whoever learns of it afterwards and asks ring_joins_taken gets

@@ -105,6 +105,13 @@ static bool has_room(struct ring *ring, uint64_t tail, uint32_t n_units)
     return tail + n_units <= ring->_floor + ring->units;
 }
 
+bool ring_takes(struct ring *ring, uint32_t n_bytes)
+{
+    uint32_t n_units = ring_units_of(n_bytes);
+
+    return n_units <= ring->units / 4 && has_room(ring, ring_tail(ring), n_units);
+}
+
 enum ring_result ring_reserve(struct ring *ring, uint32_t n_bytes, uint64_t *at)
 {
     struct shm_slot *self = ring->slot;

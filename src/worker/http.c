@@ -2,11 +2,15 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "proto/deflate.h"
 #include "shm/atomic.h"
 #include "worker/http.h"
 
 #define SWITCH_MAX           (2048 + EXCHANGE_HEADERS_MAX) /* head of a 101 */
 #define ROOMS_PER_CLIENT_MAX 64
+
+/* A protocol may be half of it; the lines that are always there, or deflate_header's, are short. */
+_Static_assert(SWITCH_MAX / 2 > 400 + EXCHANGE_HEADERS_MAX, "a head fits");
 
 bool http_goes_on(const struct http_request *r)
 {
@@ -101,10 +105,16 @@ bool http_origin_may(struct worker *w, struct conn *c, const struct http_request
 
 /* --- upgrades --- */
 
+static enum deflate_agreed agree(const struct worker *w, const struct http_request *r)
+{
+    return w->hub.config->deflate ? deflate_negotiate(r) : DEFLATE_NOT;
+}
+
 void http_send_switch(struct worker *w, struct conn *c, const struct http_request *r)
 {
     const struct exchange *x = exchange_of(&w->hub, c);
     struct slice protocol = http_ws_protocol(r);
+    enum deflate_agreed agreed = agree(w, r);
     char accept[HTTP_ACCEPT_CHARS];
     char head[SWITCH_MAX];
     int n;
@@ -117,9 +127,13 @@ void http_send_switch(struct worker *w, struct conn *c, const struct http_reques
     if (protocol.bytes != NULL && protocol.n_bytes > 0 && protocol.n_bytes < SWITCH_MAX / 2)
         n += snprintf(head + n, sizeof head - (size_t)n, "Sec-WebSocket-Protocol: %.*s\r\n",
                       (int)protocol.n_bytes, protocol.bytes);
-    n += snprintf(head + n, sizeof head - (size_t)n, "%.*s\r\n", x == NULL ? 0 : (int)x->n_headers,
-                  x == NULL ? "" : x->headers);
+    n += snprintf(head + n, sizeof head - (size_t)n, "%s%.*s\r\n", deflate_header(agreed),
+                  x == NULL ? 0 : (int)x->n_headers, x == NULL ? "" : x->headers);
     exchange_drop(&w->hub, c);
+    if (agreed != DEFLATE_NOT) {
+        c->flags |= CONN_DEFLATE;
+        ws_in_deflate(&conn_cold(&w->hub.conns, c)->ws);
+    }
     client_send(&w->hub, c, head, (uint32_t)n, false);
 }
 
@@ -129,7 +143,12 @@ bool http_ws_good(struct worker *w, struct conn *c, const struct http_request *r
     struct answer a = { .status = 400, .type = "text/html", .close = true };
 
     switch (http_ws_check(r)) {
-    case HTTP_WS_OK: return true;
+    case HTTP_WS_OK:
+        if (agree(w, r) != DEFLATE_MALFORMED)
+            return true;
+        a.body = slice_text("Invalid or unacceptable Sec-WebSocket-Extensions header");
+        exchange_answer(&w->hub, c, &a);
+        return false;
     case HTTP_WS_NOT_ASKED:
         a.status = 426;
         a.headers = "Upgrade: websocket\r\n";

@@ -28,7 +28,7 @@ void http_refuse_full(struct worker *w, struct conn *c, enum parcel_refusal why)
 MUST_USE bool http_ws_good(struct worker *w, struct conn *c, const struct http_request *r,
                            uint16_t bad_version_status);
 
-/* The 101, with the exchange's headers; the exchange is over. */
+/* The 101, with the exchange's headers; the exchange is over. Agrees on permessage-deflate, where the client offers it and `deflate` lets it (CONN_DEFLATE). */
 void http_send_switch(struct worker *w, struct conn *c, const struct http_request *r);
 
 /* engine.c: as http_serve, for requests under `path`. */

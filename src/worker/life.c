@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "proto/deflate.h"
 #include "session/acks.h"
 #include "session/ends.h"
 #include "session/input.h"
@@ -129,6 +130,8 @@ static bool open_tables(struct hub *h)
     h->polls = calloc(h->sockets.sessions_max, sizeof *h->polls);
     if (h->config->http_compression_bytes > 0 && !zipped_open(&h->zipped))
         return false;
+    if (!packer_open(&h->packer, &h->ring, h->row))
+        return false;
     h->selected =
         calloc(h->sockets.socks_max, sizeof *h->selected); /* untouched pages cost nothing */
     if (h->directory == NULL || h->identities == NULL || h->outqs == NULL || h->acks == NULL ||
@@ -208,9 +211,11 @@ bool worker_open(struct worker *w, const struct child *child)
     }
     warm_up();
     w->request = malloc(INBOX_BYTES_MAX);
+    w->inflater = h->config->deflate ? inflater_new() : NULL;
     if (h->config->demo)
         w->page = page_new(h->config->path, &w->page_bytes);
-    if (w->request == NULL || (h->config->demo && w->page == NULL) || !load_files(w))
+    if (w->request == NULL || (h->config->demo && w->page == NULL) ||
+        (h->config->deflate && w->inflater == NULL) || !load_files(w))
         return false;
     if (!dispatch_open(&w->host))
         _exit(
@@ -257,6 +262,8 @@ void worker_close(struct worker *w)
     free(h->polls);
     free(h->body);
     zipped_close(&h->zipped);
+    packer_close(&h->packer);
+    inflater_free(w->inflater);
     files_free(w->files);
     free(w->page);
     free(w->request);

@@ -15,6 +15,7 @@
 
 #include "base/heap.h"
 #include "base/log.h"
+#include "proto/deflate.h"
 #include "proto/engineio.h"
 #include "session/acks.h"
 #include "session/input.h"
@@ -196,6 +197,15 @@ static void stall(struct worker *w, struct conn *c, const struct message *m, str
         hub_retry_later(&w->hub, c);
 }
 
+static void on_whole(struct worker *w, struct conn *c, const struct message *m, struct slice rest)
+{
+    count_add(w->hub.row, COUNT_MESSAGES_RECEIVED, 1);
+    if (on_message(w, c, m) == DISPATCH_FULL)
+        stall(w, c, m, rest);
+    else if (c->state == CONN_OPEN)
+        input_done(&w->hub, c);
+}
+
 static void on_piece(struct worker *w, struct conn *c, const struct ws_piece *piece,
                      struct slice rest)
 {
@@ -204,11 +214,13 @@ static void on_piece(struct worker *w, struct conn *c, const struct ws_piece *pi
     switch (input_add(&w->hub, c, piece, &m)) {
     case INPUT_MORE: return;
     case INPUT_COMPLETE:
-        count_add(w->hub.row, COUNT_MESSAGES_RECEIVED, 1);
-        if (on_message(w, c, &m) == DISPATCH_FULL)
-            stall(w, c, &m, rest);
-        else if (c->state == CONN_OPEN)
-            input_done(&w->hub, c);
+        if (!piece->compressed) {
+            on_whole(w, c, &m, rest);
+        } else {
+            if (worker_decompress(w, c, &m))
+                on_whole(w, c, &m, rest);
+            inflater_forget(w->inflater);
+        }
         return;
     case INPUT_TOO_BIG:
     case INPUT_NO_MEMORY:

@@ -22,6 +22,8 @@ enum worker_op {
     OP_ACCEPT_CANCEL
 };
 
+struct inflater;
+
 struct acceptor {
     bool armed; /* a poll is with the kernel */
     bool ready; /* it may have connections that wait */
@@ -36,8 +38,9 @@ struct worker {
     struct loop_event *events; /* [WORKER_EVENTS_MAX] */
     uint8_t *decoded;          /* engine.c: a binary packet of a POST */
     uint32_t decoded_max;
-    struct files *files; /* client_files; NULL: none */
-    char *page;          /* demo; NULL: none */
+    struct inflater *inflater; /* of all clients' compressed messages; NULL: deflate = no */
+    struct files *files;       /* client_files; NULL: none */
+    char *page;                /* demo; NULL: none */
     uint32_t page_bytes;
     uint8_t *request; /* [INBOX_BYTES_MAX]: the bytes of a request that was handed over */
     uint64_t bell;    /* where the eventfd is read to */
@@ -98,6 +101,9 @@ struct slice proxy_host(struct worker *w, const struct conn *c, const struct htt
 
 /* worker.c: bytes that were read from a connection that speaks HTTP; also those that another worker had read. */
 void worker_on_http_bytes(struct worker *w, struct conn *c, struct slice bytes);
+
+/* compressed.c: a whole message that came compressed: as it was, borrowed until the next one. False: its client has been told what is wrong with it. */
+MUST_USE bool worker_decompress(struct worker *w, struct conn *c, struct message *m);
 
 /* worker.c: one Engine.IO packet of the client that `c` carries. FULL: it must come again. */
 MUST_USE enum dispatch_result worker_on_packet(struct worker *w, struct conn *c,

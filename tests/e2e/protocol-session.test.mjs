@@ -1,8 +1,8 @@
 // protocol-session.test.mjs: sessions over time and at their limits: handshake, heartbeats, timeouts, sizes, fragments. Times are short, @test parallel
 // and every wait is for what the server sends; what must not have happened is judged by the order of answers, not by a pause.
 import assert from 'node:assert/strict';
-import { OP, closePayload, frame, once, rawWebSocket, startPeal, test, wsClient } from './lib/index.mjs';
-import { ENGINE, OPEN_RELAY, engine, expectClose } from './lib/engine.mjs';
+import { OP, closePayload, frame, once, rawWebSocket, sleep, startPeal, test, wsClient } from './lib/index.mjs';
+import { ENGINE, OPEN_RELAY, engine, expectClose, workersOf } from './lib/engine.mjs';
 
 const now = () => performance.now();
 
@@ -222,4 +222,21 @@ test('messages of every size of the length field are echoed whole, text and bina
   const raw = await rawWebSocket(t, peal.port, '/echo');
   raw.write(Buffer.concat(Array.from({ length: 500 }, (_, i) => frame(OP.TEXT, `m${i}`))));
   for (let i = 0; i < 500; i++) assert.equal((await raw.nextFrame()).payload.toString(), `m${i}`);
+});
+
+// The worker has no CPU for a second (SIGSTOP; the watchdog waits for two), and the pong lies in the kernel until long after its time.
+test('a worker that comes back to its clients late does not take them for silent', { timeout: 30000 }, async (t) => {
+  const peal = await startPeal(t, { options: { workers: 1, ping_interval: '200ms', ping_timeout: '300ms' } });
+  const [worker] = workersOf(peal);
+  const ws = await engine(t, peal);
+  await ws.join();
+  for (let i = 0; i < 3; i++) {
+    assert.equal((await ws.nextFrame()).payload.toString(), '2');
+    process.kill(worker.pid, 'SIGSTOP');
+    ws.text('3');
+    await sleep(800);
+    process.kill(worker.pid, 'SIGCONT');
+  }
+  const metrics = await peal.metrics();
+  assert.equal(metrics.sum('peal_closes_total'), 0);
 });

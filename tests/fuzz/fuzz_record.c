@@ -28,6 +28,7 @@ static void walk(const struct record_view *v, const uint8_t *record, uint32_t n)
 {
     read_all(v->nsp, record, n);
     read_all(v->frames, record, n);
+    read_all(v->deflated, record, n);
     read_all(v->event, record, n);
     for (int list = RECORD_ROOMS; list <= RECORD_ARGS; list++) {
         struct record_names it = record_names_open(v, (enum record_list)list);
@@ -57,8 +58,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     memcpy(record, data, n);
     if (n >= sizeof n_bytes) /* the length is known to be right: everything else is the input's */
         memcpy(record, &n_bytes, sizeof n_bytes);
-    if (record_view(&view, record, n_bytes))
+    if (record_view(&view, record, n_bytes)) {
         walk(&view, record, n_bytes);
+        if (view.header->kind ==
+            RECORD_BROADCAST) /* what may have an offset; it lies within it as well */
+            record_stamp(record, 1);
+        CHECK(record_view(&view, record, n_bytes));
+    }
     free(record);
     return 0;
 }

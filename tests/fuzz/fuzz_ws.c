@@ -1,7 +1,7 @@
 /* fuzz_ws.c: the same client bytes must mean the same in whatever pieces they come.
  *
- * Input: a byte for the message limit, a byte for how many chunk sizes follow (low 4 bits), those
- * sizes, then the wire. It is read at once, in those chunks over and over, and byte by byte; what
+ * Input: a byte for the message limit, a byte for how many chunk sizes follow (low 4 bits) and
+ * whether permessage-deflate was agreed on (16), those sizes, then the wire. It is read at once, in those chunks over and over, and byte by byte; what
  * came whole, how it ended and what is left open must be equal. */
 #include <assert.h>
 #include <stddef.h>
@@ -46,6 +46,7 @@ static void whole(struct reader *r, const struct ws_piece *piece, uint64_t sum)
 static void on_data(struct reader *r, const struct ws_piece *piece)
 {
     assert(piece->opcode == WS_TEXT || piece->opcode == WS_BINARY);
+    assert(!piece->compressed || (r->in._deflate & WS_DEFLATE_AGREED) != 0);
     assert(piece->first == !r->in_message);
     if (piece->first) {
         r->message_sum = 0;
@@ -99,13 +100,15 @@ static bool feed(struct reader *r, const uint8_t *bytes, uint32_t n)
 }
 
 static struct outcome read_all(const uint8_t *wire, uint32_t n, const uint8_t *sizes,
-                               uint32_t n_sizes, uint32_t limit)
+                               uint32_t n_sizes, uint32_t limit, bool deflate)
 {
     struct reader r = { .limit = limit };
     uint32_t at = 0;
 
     r.pool = ws_pool_new(1);
     assert(r.pool);
+    if (deflate)
+        ws_in_deflate(&r.in);
     for (uint32_t i = 0; at < n; i++) {
         uint32_t size = n_sizes > 0 ? sizes[i % n_sizes] + 1U : n;
 
@@ -136,17 +139,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     struct outcome at_once;
     uint32_t limit;
     uint32_t n_sizes;
+    bool deflate;
 
     if (n < 2 || n > 1U << 20)
         return 0;
     limit = data[0] == 255 ? UINT32_MAX : data[0] * 64U;
     n_sizes = data[1] & 15;
+    deflate = (data[1] & 16) != 0;
     if (n_sizes > n - 2)
         return 0;
     data += 2;
     n -= 2;
-    at_once = read_all(data + n_sizes, (uint32_t)n - n_sizes, NULL, 0, limit);
-    same(at_once, read_all(data + n_sizes, (uint32_t)n - n_sizes, data, n_sizes, limit));
-    same(at_once, read_all(data + n_sizes, (uint32_t)n - n_sizes, one_by_one, 1, limit));
+    at_once = read_all(data + n_sizes, (uint32_t)n - n_sizes, NULL, 0, limit, deflate);
+    same(at_once, read_all(data + n_sizes, (uint32_t)n - n_sizes, data, n_sizes, limit, deflate));
+    same(at_once, read_all(data + n_sizes, (uint32_t)n - n_sizes, one_by_one, 1, limit, deflate));
     return 0;
 }

@@ -8,10 +8,10 @@ export const loadBinary = process.env.PEAL_LOAD ?? fileURLToPath(new URL('../../
 // Relay for everybody in "/": what the crowd needs.
 export const relay = ['--namespace:/:app=relay', '--namespace:/:client_join=yes', '--namespace:/:client_publish=any'];
 
-// Starts `load SCENARIO`; options become flags. Gives the process, lines() (parsed so far), result() (the last line, waited for), say(text).
-export function startLoad(t, scenario, options) {
+// Starts `load SCENARIO`, or another program beside it (`binary`); options become flags. Gives the process, lines() (parsed so far), result() (the last line, waited for), say(text).
+export function startLoad(t, scenario, options, binary = loadBinary) {
   const flags = Object.entries(options).map(([key, value]) => (value === true ? `--${key}` : `--${key}=${value}`));
-  const child = startProcess(t, loadBinary, [scenario, ...flags], { name: `load ${scenario}`, stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = startProcess(t, binary, [scenario, ...flags], { name: `load ${scenario}`, stdio: ['pipe', 'pipe', 'pipe'] });
   const lines = () =>
     child
       .log()

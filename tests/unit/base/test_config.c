@@ -183,14 +183,13 @@ static void test_secrets_come_from_files_too(void **state)
 static void test_documented_keys_that_this_build_lacks_are_refused(void **state)
 {
     static const char *const refused[] = {
-        "tls_cert=/x",          "tls_key=/x",  "tls_listen=443", "deflate=yes",
-        "deflate_threshold=2K", "user=nobody", "message_rate=1", "message_burst=1",
+        "tls_cert=/x", "tls_key=/x",     "tls_listen=443",
+        "user=nobody", "message_rate=1", "message_burst=1",
     };
     static const char *const fine[] = {
         "tls_cert=none",
-        "deflate=no",
-        "deflate_threshold=1K",
-        "deflate_threshold=1024",
+        "deflate=yes",
+        "deflate_threshold=0",
         "recovery=0",
         "cookie=none",
         "cors_credentials=no",

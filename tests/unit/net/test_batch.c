@@ -295,6 +295,39 @@ static void test_members_with_the_same_pieces_share_their_chain(void **state)
     end();
 }
 
+/* A room in which every other member takes the compressed form: neighbours differ, chains are shared all the same. */
+static void test_members_of_both_forms_share_the_chains_of_their_own(void **state)
+{
+    struct conn *c[6];
+    struct outq_record r[4];
+
+    (void)state;
+    begin(
+        6, 0,
+        10); /* a root, two pieces for each form, and one to spare: more would make it flush by itself */
+    for (uint32_t i = 0; i < 6; i++) {
+        c[i] = opened();
+        if (i % 2 == 1)
+            c[i]->flags |= CONN_DEFLATE;
+    }
+    for (uint32_t i = 0; i < 4; i++)
+        r[i] = append(100 + i);
+    for (uint32_t round = 0; round < 2; round++)
+        for (uint32_t i = 0; i < 6; i++)
+            send_record(c[i], r[2 * round + i % 2]);
+    assert_int_equal(batch_stats_take(w->batch).n_sends, 0);
+    flush();
+    assert_int_equal(batch_stats_take(w->batch).n_pieces, 12);
+    for (uint32_t i = 0; i < 6; i++)
+        read_all(c[i]);
+    send_record(c[1], r[0]); /* and anew, behind a flush */
+    send_record(c[0], r[0]);
+    flush();
+    read_all(c[0]);
+    read_all(c[1]);
+    end();
+}
+
 static void test_chains_that_differ_do_not_mix(void **state)
 {
     struct conn *c[4];
@@ -643,6 +676,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_everything_queued_for_a_connection_is_one_send),
         cmocka_unit_test(test_members_with_the_same_pieces_share_their_chain),
+        cmocka_unit_test(test_members_of_both_forms_share_the_chains_of_their_own),
         cmocka_unit_test(test_chains_that_differ_do_not_mix),
         cmocka_unit_test(test_a_batch_that_is_full_sends_by_itself_and_loses_nothing),
         cmocka_unit_test(test_more_pieces_than_one_send_takes_go_out_in_order),

@@ -320,6 +320,39 @@ static void test_the_largest_queue_is_found_and_each_is_visited_once(void **stat
     outqs_free(qs);
 }
 
+static void test_both_forms_of_a_record_are_held_side_by_side(void **state)
+{
+    static const struct outq_record plain = { 5, 100, 40 };
+    static const struct outq_record packed = { 5, 140, 10 };
+    static const struct outq_record next = { 6, 100, 30 };
+    struct outqs *qs = queues(10, 1000);
+    struct outq *q[4];
+
+    (void)state;
+    for (uint32_t i = 0; i < 4; i++) {
+        q[i] = outq_new(qs, i, 0);
+        assert_int_equal(outq_push_record(qs, q[i], i % 2 == 0 ? &packed : &plain), OUTQ_OK);
+        outqs_check(qs);
+    }
+    assert_int_equal(outq_push_record(qs, q[0], &next), OUTQ_OK);
+    assert_int_equal(outq_push_record(qs, outq_new(qs, 4, 0), &packed), OUTQ_OK);
+    outqs_check(qs);
+    assert_int_equal(outqs_rescue(qs, 6), 0);
+    assert_int_equal(n_copies, 2); /* each form once */
+    assert_int_equal(outqs_bytes(qs), 50);
+    for (uint32_t i = 0; i < 4; i++) {
+        struct iovec iov[2];
+        bool lost;
+
+        assert_int_equal(outq_bytes(q[i]), i % 2 == 0 ? 10 : 40);
+        assert_int_equal(outq_peek(qs, q[i], iov, 2, &lost), i == 0 ? 2 : 1);
+        assert_int_equal(((uint8_t *)iov[0].iov_base)[0], pattern(5, i % 2 == 0 ? 140 : 100));
+        assert_int_equal(outq_consume(qs, q[i], i % 2 == 0 ? 10 : 40, 0), 1);
+        outqs_check(qs);
+    }
+    outqs_free(qs);
+}
+
 /* --- random steps against a model --- */
 
 #define QUEUES    4
@@ -601,6 +634,7 @@ int main(void)
         cmocka_unit_test(test_a_long_queue_is_not_copied_in_one_go),
         cmocka_unit_test(test_the_soft_limit_counts_from_when_it_was_passed),
         cmocka_unit_test(test_the_largest_queue_is_found_and_each_is_visited_once),
+        cmocka_unit_test(test_both_forms_of_a_record_are_held_side_by_side),
         cmocka_unit_test(test_random_steps_leave_what_the_model_says),
     };
 

@@ -122,6 +122,62 @@ static void test_bad_first_bytes_are_refused_at_once(void **state)
     }
 }
 
+static int agree_on_deflate(void **state)
+{
+    (void)state;
+    deflate = true;
+    return 0;
+}
+
+static int agree_on_nothing(void **state)
+{
+    (void)state;
+    deflate = false;
+    return 0;
+}
+
+/* What is inside is no text before it has been decompressed. */
+static void test_compressed_messages_are_told_from_others(void **state)
+{
+    (void)state;
+    wire_clear();
+    put_frame(0xc1, "\xf2\x48\xcd\xc9\xc9\x07", 6);
+    put_text(0x81, "plain");
+    put_text(0x41, "one \xff");
+    put_text(0x89, "ping");
+    put_text(0x00, "");
+    put_text(0x80, "two");
+    put_text(0x81, "plain again");
+    put_frame(0xc2, "", 0);
+    put_text(0x02, "a");
+    put_text(0x80, "b");
+    expect(20, "zT\"\xf2\x48\xcd\xc9\xc9\x07\"T\"plain\"P\"ping\"zT\"one \xfftwo\"T\"plain "
+               "again\"zB\"\"B\"ab\".");
+}
+
+static void test_rsv1_is_for_the_first_frame_of_a_message(void **state)
+{
+    static const uint8_t refused[] = { 0xc9, 0xca, 0xc8, 0xe1, 0xd1, 0xa2, 0xc0, 0x40, 0xc3 };
+
+    (void)state;
+    for (uint32_t i = 0; i < sizeof refused; i++) {
+        wire_clear();
+        put_text(refused[i], "x");
+        expect_fault_at(1, 100, "!1002");
+    }
+    wire_clear();
+    put_text(0x41, "x");
+    put_text(0xc0, "y");
+    expect_fault_at(8, 100, "!1002");
+    wire_clear();
+    put_text(0x01, "x");
+    put_text(0xc0, "y");
+    expect_fault_at(8, 100, "!1002");
+    wire_clear();
+    put_text(0xc1, "1234567890"); /* the limit holds for what comes as well */
+    expect(9, "!1009");
+}
+
 static void test_a_new_message_inside_a_message_is_refused(void **state)
 {
     (void)state;
@@ -464,6 +520,10 @@ int main(void)
         cmocka_unit_test(test_an_unfinished_message_is_busy_without_holding_a_context),
         cmocka_unit_test(test_a_close_frame_ends_all_reading),
         cmocka_unit_test(test_bad_first_bytes_are_refused_at_once),
+        cmocka_unit_test_setup_teardown(test_compressed_messages_are_told_from_others,
+                                        agree_on_deflate, agree_on_nothing),
+        cmocka_unit_test_setup_teardown(test_rsv1_is_for_the_first_frame_of_a_message,
+                                        agree_on_deflate, agree_on_nothing),
         cmocka_unit_test(test_a_new_message_inside_a_message_is_refused),
         cmocka_unit_test(test_a_continuation_of_nothing_is_refused),
         cmocka_unit_test(test_unmasked_frames_are_refused),

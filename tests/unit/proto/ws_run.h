@@ -1,7 +1,7 @@
 /* ws_run.h: feeds client frames to ws_next in whatever pieces. Shared by the tests of ws.c.
  *
  * A run's outcome is written as one line: T"text" B"binary" P"ping" O"pong" C1000"reason" for what
- * came whole, then ~ (in the middle of a frame or message), . (idle) or !1002 and the like. It must
+ * came whole (with a z in front if it was compressed), then ~ (in the middle of a frame or message), . (idle) or !1002 and the like. It must
  * not depend on the cuts. */
 #ifndef PEAL_TESTS_WS_RUN_H
 #define PEAL_TESTS_WS_RUN_H
@@ -37,6 +37,8 @@ struct run {
     bool failed;
     uint32_t n_fed;
 };
+
+static bool deflate; /* the client has agreed on it */
 
 static struct wire wire;
 static struct run run;
@@ -133,6 +135,7 @@ HELPER static void on_piece(const struct ws_piece *piece)
         memcpy(run.message + run.n_message, piece->bytes.bytes, piece->bytes.n_bytes);
     run.n_message += piece->bytes.n_bytes;
     if (piece->last) {
+        write_line(piece->compressed ? "z" : "");
         write_line(piece->opcode == WS_TEXT ? "T" : "B");
         write_payload(run.message, run.n_message);
     }
@@ -199,6 +202,8 @@ HELPER static void feed(const uint8_t *bytes, uint32_t n)
 HELPER static void begin(uint32_t limit)
 {
     memset(&run.in, 0, sizeof run.in);
+    if (deflate)
+        ws_in_deflate(&run.in);
     run.limit = limit;
     run.n_line = 0;
     run.line[0] = '\0';

@@ -371,6 +371,25 @@ static void test_workers_that_come_and_go_at_once_agree(void **state)
     }
 }
 
+static void test_whoever_appends_sees_the_deflaters_of_all_workers(void **state)
+{
+    uint32_t index = entered(0, slice_text("/dyn-a"), DYN);
+
+    (void)state;
+    assert_int_equal(entered(2, slice_text("/dyn-a"), DYN), index);
+    assert_false(namespace_deflates(&fixture.views[PEAL_SLOT_BRIDGE], index));
+    namespace_add_deflaters(&fixture.views[0], index, 1);
+    namespace_add_deflaters(&fixture.views[2], index, 1);
+    namespace_add_deflaters(&fixture.views[2], index, 1);
+    assert_true(namespace_deflates(&fixture.views[PEAL_SLOT_BRIDGE], index));
+    assert_false(namespace_deflates(&fixture.views[1], (index + 1) % NAMESPACES_MAX));
+    namespace_add_deflaters(&fixture.views[0], index, -1);
+    assert_true(namespace_deflates(&fixture.views[PEAL_SLOT_ADMIN], index));
+    namespaces_reap(&fixture.master, 2, 0); /* what the dead had counts no more */
+    assert_false(namespace_deflates(&fixture.views[0], index));
+    assert_true(namespace_in_use(&fixture.views[0], index));
+}
+
 int main(void)
 {
 #define IN_A_REGION(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -384,6 +403,7 @@ int main(void)
         IN_A_REGION(test_the_last_use_of_all_workers_decides),
         IN_A_REGION(test_what_is_kept_for_who_may_come_back_stays_for_so_long),
         IN_A_REGION(test_the_dead_use_nothing),
+        IN_A_REGION(test_whoever_appends_sees_the_deflaters_of_all_workers),
         IN_A_REGION(test_a_taker_that_meets_the_end_of_a_name_takes_its_use_back),
         IN_A_REGION(test_while_another_changes_the_table_only_new_names_wait),
         IN_A_REGION(test_a_kill_in_the_middle_of_a_change_is_mended),

@@ -300,6 +300,7 @@ static void walk(const struct record_view *v, const uint8_t *record, uint32_t n)
 {
     assert_within(v->nsp, record, n);
     assert_within(v->frames, record, n);
+    assert_within(v->deflated, record, n);
     assert_within(v->event, record, n);
     for (int list = RECORD_ROOMS; list <= RECORD_ARGS; list++) {
         struct record_names it = record_names_open(v, (enum record_list)list);
@@ -566,6 +567,164 @@ static void test_an_offset_elsewhere_than_at_the_end_is_refused(void **state)
     free(record);
 }
 
+/* --- the second copy --- */
+
+#define STORED "\x24\x00\xdb\xff" /* the head of a stored block of 36 bytes */
+
+/* Two parts, the first with an offset, packed or not; the bytes of a packed one are nobody's business here. */
+static struct record_spec deflated_spec(struct record_part part[2], uint8_t copy[200], bool packed)
+{
+    struct record_spec spec = event_spec("42[\"event\",\"and some argument\"]", 2, part);
+    uint32_t n = packed ? 4 + 4 + 36 + 1 : 31 + OFFSET_ARGUMENT_BYTES;
+
+    memset(copy, 'z', 200);
+    assert_int_equal(part[0].payload.n_bytes, 31);
+    (void)ws_put_header(copy, WS_TEXT, n);
+    if (packed) {
+        copy[0] |= WS_RSV1;
+        memcpy(copy + 2 + 4, STORED, 4);
+        copy[2 + n - 1] = 0;
+        spec.deflated_offset_at = 2 + 8;
+    } else {
+        memcpy(copy + 2, part[0].payload.bytes, 31);
+        spec.deflated_offset_at = 2 + 30;
+    }
+    (void)ws_put_header(copy + 2 + n, WS_BINARY, 1);
+    copy[2 + n] |= WS_RSV1;
+    copy[2 + n + 2] = 'b';
+    spec.n_parts = 2;
+    spec.deflated = slice_of(copy, 2 + n + 3);
+    record_ask_offset(&spec, 99);
+    assert_true(spec.with_offset);
+    return spec;
+}
+
+static void test_both_copies_get_the_digits(void **state)
+{
+    (void)state;
+    for (uint32_t packed = 0; packed < 2; packed++) {
+        struct record_part part[2];
+        uint8_t copy[200];
+        struct record_spec spec = deflated_spec(part, copy, packed);
+        struct record_view v;
+        const char *offset;
+        uint64_t position;
+        uint8_t opcode;
+        uint32_t n;
+        uint8_t *record = written(&spec, &n);
+
+        record_stamp(record, 777);
+        must_view(&v, record, n);
+        assert_int_equal(v.deflated.n_bytes, spec.deflated.n_bytes);
+        assert_ptr_equal(v.deflated.bytes + v.deflated.n_bytes, record + n);
+        assert_ptr_equal(v.frames.bytes + v.frames.n_bytes, v.deflated.bytes);
+        assert_true(slice_is(record_part(&v, 1, &opcode), "\x01\x02"));
+        assert_int_equal(v.event.n_bytes, 29 + OFFSET_ARGUMENT_BYTES);
+        for (uint32_t i = 0; i < 2; i++) {
+            offset = i == 0 ? v.event.bytes + v.event.n_bytes - 36
+                            : v.deflated.bytes + spec.deflated_offset_at;
+            assert_memory_equal(offset, ",\"", 2);
+            assert_int_equal(offset_read(slice_of(offset + 2, OFFSET_CHARS), 99, &position),
+                             OFFSET_OK);
+            assert_true(position == 777);
+            assert_memory_equal(offset + 34, "\"]", 2);
+        }
+        free(record);
+    }
+}
+
+static void test_without_a_second_copy_all_get_the_first(void **state)
+{
+    struct record_spec spec = full_spec();
+    struct record_view v;
+    uint32_t n;
+    uint8_t *record = written(&spec, &n);
+
+    (void)state;
+    must_view(&v, record, n);
+    assert_ptr_equal(v.deflated.bytes, v.frames.bytes);
+    assert_int_equal(v.deflated.n_bytes, v.frames.n_bytes);
+    ((struct record_header *)record)->has_deflated = 1; /* a part of the frames is no copy */
+    assert_false(record_view(&v, record, n));
+    free(record);
+}
+
+static void test_a_copy_without_an_offset_is_frames_alone(void **state)
+{
+    static const uint8_t copy[] = { 0xc1, 3, 'a', 'b', 'c' };
+    struct record_part part = { slice_text("a text that is longer"), WS_TEXT };
+    struct record_spec spec = { .header = { .kind = RECORD_BROADCAST,
+                                            .encoding = ENCODING_WS_JSON },
+                                .nsp = slice_text("/ws"),
+                                .parts = &part,
+                                .n_parts = 1,
+                                .deflated = slice_of(copy, sizeof copy) };
+    struct record_view v;
+    uint32_t n;
+    uint8_t *record = written(&spec, &n);
+
+    (void)state;
+    record_stamp(record, 1);
+    must_view(&v, record, n);
+    assert_memory_equal(v.deflated.bytes, copy, sizeof copy);
+    ((struct record_header *)record)->kind = RECORD_ACK; /* only broadcasts have one */
+    assert_false(record_view(&v, record, n));
+    free(record);
+}
+
+static struct record_deflated *head_of(uint8_t *record)
+{
+    return (struct record_deflated *)(record + table_end((const struct record_header *)record));
+}
+
+static void test_hostile_copies_are_refused_or_harmless(void **state)
+{
+    static const uint8_t changes[] = { 0x01, 0x02, 0x80, 0xff, 0x7f, 0x10, 0x40 };
+    static const uint32_t lengths[] = {
+        0, 1, 2, 3, 46, 47, 1000, 0x7fffffff, 0x80000000, UINT32_MAX
+    };
+    struct record_part part[2];
+    uint8_t bytes[200];
+
+    (void)state;
+    for (uint32_t packed = 0; packed < 2; packed++) {
+        struct record_spec spec = deflated_spec(part, bytes, packed);
+        struct record_view v;
+        uint32_t n;
+        uint8_t *record = written(&spec, &n);
+        uint32_t right = head_of(record)->n_bytes;
+
+        for (uint32_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+            head_of(record)->n_bytes = lengths[i];
+            assert_int_equal(record_view(&v, record, n), lengths[i] == right);
+        }
+        for (uint32_t at = 0; at < n + 100; at++) { /* any other length of the copy */
+            head_of(record)->n_bytes = at;
+            assert_int_equal(record_view(&v, record, n), at == right);
+        }
+        head_of(record)->n_bytes = right;
+        for (uint32_t at = 0; at < n + 100; at++) { /* and place of its offset */
+            uint32_t was = head_of(record)->offset_at;
+
+            head_of(record)->offset_at = at;
+            assert_int_equal(record_view(&v, record, n), at == was);
+            head_of(record)->offset_at = was;
+        }
+        for (uint32_t at = 0; at < n; at++)
+            for (uint32_t i = 0; i < sizeof changes; i++) {
+                uint8_t *copy = exact(record, n);
+
+                copy[at] ^= changes[i];
+                if (record_view(&v, copy, n)) {
+                    walk(&v, copy, n);
+                    record_stamp(copy, 1);
+                }
+                free(copy);
+            }
+        free(record);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -584,6 +743,10 @@ int main(void)
         cmocka_unit_test(test_random_bytes_are_refused_or_harmless),
         cmocka_unit_test(test_headers_that_contradict_themselves_are_refused),
         cmocka_unit_test(test_a_void_is_valid_whatever_lies_behind_its_header),
+        cmocka_unit_test(test_both_copies_get_the_digits),
+        cmocka_unit_test(test_without_a_second_copy_all_get_the_first),
+        cmocka_unit_test(test_a_copy_without_an_offset_is_frames_alone),
+        cmocka_unit_test(test_hostile_copies_are_refused_or_harmless),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
