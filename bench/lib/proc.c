@@ -135,9 +135,11 @@ uint64_t proc_tree_cpu_ns(pid_t root)
     return ticks * (NS_PER_S / (uint64_t)sysconf(_SC_CLK_TCK));
 }
 
-static uint64_t pss_of(pid_t pid)
+/* `field`: "Pss:", or a part of it. */
+static uint64_t pss_of(pid_t pid, const char *field)
 {
     unsigned long long kib = 0;
+    size_t n = strlen(field);
     char path[64];
     char line[256];
     FILE *f;
@@ -148,21 +150,32 @@ static uint64_t pss_of(pid_t pid)
         die("%s: %s", path, strerror(errno));
     if (!f)
         return 0;
-    while (fgets(line, sizeof line, f) && sscanf(line, "Pss: %llu kB", &kib) != 1)
+    while (fgets(line, sizeof line, f) &&
+           (strncmp(line, field, n) != 0 || sscanf(line + n, "%llu kB", &kib) != 1))
         ;
     (void)fclose(f);
     return (uint64_t)kib * 1024;
 }
 
-uint64_t proc_tree_pss_bytes(pid_t root)
+static uint64_t tree_pss(pid_t root, const char *field)
 {
     uint64_t bytes = 0;
     struct tree t;
 
     tree_read(root, &t);
     for (uint32_t i = 0; i < t.count; i++)
-        bytes += pss_of(t.members[i].pid);
+        bytes += pss_of(t.members[i].pid, field);
     return bytes;
+}
+
+uint64_t proc_tree_pss_bytes(pid_t root)
+{
+    return tree_pss(root, "Pss:");
+}
+
+uint64_t proc_tree_pss_file_bytes(pid_t root)
+{
+    return tree_pss(root, "Pss_File:");
 }
 
 uint32_t proc_tree_pids(pid_t root, pid_t *pids, uint32_t max)

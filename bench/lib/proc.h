@@ -22,6 +22,8 @@ uint64_t proc_machine_busy_ns(void);
 /* Sum of the proportional set sizes of `root` and all its descendants, in bytes; those that have just
  * ended, or that we may not read, count nothing. */
 uint64_t proc_tree_pss_bytes(pid_t root);
+/* Of it, the pages of files: the program and its libraries, whose share falls when others run them, too. */
+uint64_t proc_tree_pss_file_bytes(pid_t root);
 /* `root` and its descendants: fills `pids` up to `max`, returns how many. */
 uint32_t proc_tree_pids(pid_t root, pid_t *pids, uint32_t max);
 /* How many processes `root` and its descendants are. */

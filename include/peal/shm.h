@@ -12,7 +12,7 @@
 #include "peal/limits.h"
 
 #define PEAL_SHM_MAGIC   0x314c414550ull /* "PEAL1" */
-#define PEAL_SHM_VERSION 5
+#define PEAL_SHM_VERSION 6
 
 #define SHM_LINE __attribute__((aligned(128)))
 
@@ -164,14 +164,13 @@ enum shm_recovery_state {
     RECOVERY_SPOILED   /* has a connection, but cannot come back */
 };
 
-#define RECOVERY_INLINE_BYTES 80u
+#define RECOVERY_INLINE_BYTES 46u
 #define RECOVERY_BLOCK_BYTES  240u
 
 /* One of two copies of the rooms: `seq` says which one counts. The first bytes are here, the rest in a chain of blocks. */
 struct shm_recovery_rooms {
-    uint64_t as_of; /* joins and leaves by records from this position on are not in it yet */
-    uint32_t n_bytes;
-    uint32_t block;                       /* index + 1 of the first; 0: none */
+    uint32_t block; /* index + 1 of the first; 0: none */
+    uint16_t n_bytes;
     uint8_t bytes[RECOVERY_INLINE_BYTES]; /* each room: since (8), length (1), name */
 };
 
@@ -180,14 +179,15 @@ struct shm_recovery {
     uint64_t expires_ms; /* DETACHED: until then (CLOCK_MONOTONIC) */
     uint64_t start;      /* position from which on events were meant for it */
     uint64_t resume;     /* DETACHED: records from here on were not taken in for it */
-    uint8_t pid[15];     /* index and 96 random bits */
-    uint8_t _reserved;
-    uint64_t seq; /* its lowest bit: which copy; stored after that copy is whole */
-    struct shm_recovery_rooms rooms[2];
-    uint64_t
+    uint8_t secret[12];  /* the random part of its pid, whose first three bytes are the index */
+    uint32_t
         nsp_life; /* of its namespace's name: the index may be another's since (struct shm_namespace) */
+    uint64_t seq;      /* its lowest bit: which copy; stored after that copy is whole */
+    uint64_t as_of[2]; /* of the copies: joins and leaves by records from there on are not in it */
+    struct shm_recovery_rooms rooms[2];
 };
-static_assert(sizeof(struct shm_recovery) == 256, "four cache lines");
+/* A socket with one room of its own and a shared one fits; neighbours are one worker's, so they need no cache lines of their own. */
+static_assert(sizeof(struct shm_recovery) == 176, "no holes");
 
 /* As many to a slot as entries. Taken by the process that has the arena; free again as soon as the entry does not use it any more. */
 struct shm_recovery_block {

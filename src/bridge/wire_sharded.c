@@ -101,34 +101,39 @@ static void sharded_on_worker_gone(struct bridge *b, uint32_t slot)
     cluster_release_all(&b->sharded->cluster, 1ull << slot, b->sharded->linger_ms);
 }
 
+static void hold_rooms_of(void *context, struct region *region, uint32_t index)
+{
+    static uint8_t bytes[RECOVERY_ROOMS_BYTES_MAX];
+    struct bridge *b = context;
+    struct sharded *s = b->sharded;
+    char text[CHANNEL_BYTES_MAX];
+    struct namespace_copy nsp;
+    struct slice rooms, name;
+    uint64_t since;
+    uint32_t at = 0;
+
+    if (!recoverable_peek(region, index, bytes, &rooms) ||
+        !namespace_copy(region, session_nsp(region, index), &nsp) ||
+        (uint32_t)nsp.life != region->recovery[index].nsp_life)
+        return;
+    while (recoverable_next_room(rooms, &at, &name, &since)) {
+        struct slice in = slice_of(nsp.name, nsp.n_bytes);
+
+        hold_room(b, in, name, 1ull << PEAL_SLOT_ADMIN);
+        cluster_release(&s->cluster, text_of_channel(b, text, in, name), 1ull << PEAL_SLOT_ADMIN,
+                        s->linger_ms);
+    }
+}
+
 /* Rooms of clients that may come back, which no worker knows of: for a bridge that begins. Held, and let go at once, they stay for as long as others. */
 static void hold_detached(struct bridge *b)
 {
-    struct sharded *s = b->sharded;
-    uint32_t n = b->region.header->n_workers * b->region.header->sessions_per_slot;
-    char text[CHANNEL_BYTES_MAX];
-    struct slice rooms, name;
-    uint64_t since;
+    const struct shm_header *h = b->region.header;
 
-    if (b->region.recovery == NULL || s->mode == SHARDED_STATIC)
+    if (b->region.recovery == NULL || b->sharded->mode == SHARDED_STATIC)
         return;
-    for (uint32_t i = 0; i < n; i++) {
-        static uint8_t bytes[RECOVERY_ROOMS_BYTES_MAX];
-        struct namespace_copy nsp;
-        uint32_t at = 0;
-
-        if (!recoverable_peek(&b->region, i, bytes, &rooms) ||
-            !namespace_copy(&b->region, session_nsp(&b->region, i), &nsp) ||
-            nsp.life != b->region.recovery[i].nsp_life)
-            continue;
-        while (recoverable_next_room(rooms, &at, &name, &since)) {
-            struct slice in = slice_of(nsp.name, nsp.n_bytes);
-
-            hold_room(b, in, name, 1ull << PEAL_SLOT_ADMIN);
-            cluster_release(&s->cluster, text_of_channel(b, text, in, name),
-                            1ull << PEAL_SLOT_ADMIN, s->linger_ms);
-        }
-    }
+    region_each_touched(&b->region, h->recovery_offset, sizeof(struct shm_recovery), 0,
+                        h->n_workers * h->sessions_per_slot, hold_rooms_of, b);
 }
 
 static void ask_workers(struct bridge *b)

@@ -428,8 +428,8 @@ static uint32_t take_kept(struct loop *l, struct loop_event *events, uint32_t ma
 
     while (n < max && l->n_kept > 0) {
         events[n++] = l->kept[l->kept_at];
-        l->kept_at = (l->kept_at + 1) % l->kept_max;
-        l->n_kept--;
+        l->kept_at =
+            --l->n_kept == 0 ? 0 : (l->kept_at + 1) % l->kept_max; /* few pages are touched */
     }
     return n;
 }

@@ -270,7 +270,7 @@ struct sock *client_restore(struct hub *h, struct session *n, uint16_t nsp, uint
     namespace_use(&h->region, nsp);
     sock_become(k, SOCK_ACTIVATING);
     sock_become(k, SOCK_ACTIVE);
-    n->connect_in_ms = 0;
+    n->connect_by_ms = 0;
     client_count_socket(h, k, 1);
     return k;
 }
@@ -292,7 +292,7 @@ void client_accept(struct hub *h, struct sock *k, const struct slice *rooms, uin
 
     assert(k->state == SOCK_PENDING);
     sock_become(k, SOCK_ACTIVATING);
-    n->connect_in_ms = 0;
+    n->connect_by_ms = 0;
     client_count_socket(h, k, 1);
     recovery_prepare(h, k);
     item.bytes = frame;

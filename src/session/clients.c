@@ -125,7 +125,6 @@ static struct session *open_session(struct hub *h, struct conn *c)
         return NULL;
     n = session_at(&h->sockets, index);
     n->conn = conn_index(&h->conns, c);
-    n->opened_ms = h->now_ms;
     /* the phase of pings is spread, or clients that came together would be pinged together for ever */
     n->deadline_ms = h->now_ms + h->config->ping_interval_ms / 2 +
                      hub_random(h) % (h->config->ping_interval_ms / 2 + 1);
@@ -157,7 +156,7 @@ static struct session *open_engine(struct hub *h, struct conn *c,
     }
     n->identity = identity;
     n->handshake = handshake;
-    n->connect_in_ms = h->config->connect_timeout_ms;
+    n->connect_by_ms = h->now_ms + h->config->connect_timeout_ms;
     for (uint32_t i = 0; i < 3; i++) {
         raw[i] = (uint8_t)(host >> (16 - 8 * i));
         raw[3 + i] = (uint8_t)(identity >> (16 - 8 * i));

@@ -104,8 +104,8 @@ void client_arm_timer(struct hub *h, struct conn *c)
         const struct session *n = session_at(&h->sockets, c->owner);
 
         at = n->deadline_ms == 0 ? h->now_ms + RECHECK_MS : n->deadline_ms;
-        if (n->connect_in_ms != 0)
-            at = sooner(at, n->opened_ms + n->connect_in_ms);
+        if (n->connect_by_ms != 0)
+            at = sooner(at, n->connect_by_ms);
         at = sooner(at, polling_deadline(h, n));
     }
     at = sooner(at, input_deadline(h, c));
@@ -126,7 +126,7 @@ static void on_open_timer(struct hub *h, struct conn *c)
     if (c->owner != CONN_NONE) {
         struct session *n = session_at(&h->sockets, c->owner);
 
-        if (n->connect_in_ms != 0 && h->now_ms >= n->opened_ms + n->connect_in_ms) {
+        if (n->connect_by_ms != 0 && h->now_ms >= n->connect_by_ms) {
             client_end(h, c, CLOSE_FORCED_SERVER_CLOSE, WS_CLOSE_NO_STATUS, NULL);
             return;
         }

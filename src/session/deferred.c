@@ -69,6 +69,5 @@ void deferred_pop(struct deferred *d)
     if (d->items[d->head].n_bytes > DEFERRED_SMALL_BYTES)
         free(d->items[d->head].bytes);
     d->items[d->head].bytes = NULL;
-    d->head = (d->head + 1) % d->max;
-    d->n--;
+    d->head = --d->n == 0 ? 0 : (d->head + 1) % d->max; /* few pages are touched that way */
 }

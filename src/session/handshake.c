@@ -1,4 +1,4 @@
-/* handshake.c: see handshake.h. Layout of the kept block: struct kept, the url, then pairs of header name and value, each ended by a zero byte.
+/* handshake.c: see handshake.h. Layout of the kept block: struct kept, the url, then, but for the User-Agent, pairs of header name and value, each ended by a zero byte.
  * Source: the handshake object of socket.io 4.8 (namespace.js), as REMOTE_FETCH answers carry it. */
 #include "session/handshake.h"
 
@@ -10,8 +10,11 @@
 
 #include "proto/json.h"
 
+#define AGENT "user-agent"
+
 struct kept {
     uint64_t issued_ms;
+    struct agent *agent; /* NULL: among the headers, if there is one */
     uint32_t url_bytes;
     uint32_t headers_bytes;
     char bytes[];
@@ -19,7 +22,7 @@ struct kept {
 
 static bool wanted(struct slice name, bool full)
 {
-    static const char *const few[] = { "user-agent", "origin", "x-forwarded-for" };
+    static const char *const few[] = { AGENT, "origin", "x-forwarded-for" };
 
     if (full)
         return true;
@@ -29,19 +32,32 @@ static bool wanted(struct slice name, bool full)
     return false;
 }
 
-char *handshake_keep(const struct http_request *request, bool full, uint64_t now_realtime_ms)
+static bool is_among(const struct http_header *header, bool full, const struct agent *agent)
+{
+    return wanted(header->name, full) &&
+           !(agent != NULL && header->name.n_bytes == sizeof AGENT - 1 &&
+             strncasecmp(header->name.bytes, AGENT, sizeof AGENT - 1) == 0);
+}
+
+char *handshake_keep(const struct http_request *request, bool full, uint64_t now_realtime_ms,
+                     struct agents *agents)
 {
     size_t n_bytes = sizeof(struct kept) + request->target.n_bytes;
+    struct slice text = http_header_find(request, AGENT);
+    struct agent *agent = text.n_bytes > 0 ? agent_ref(agents, text) : NULL;
     struct kept *k;
     char *to;
 
     for (uint32_t i = 0; i < request->n_headers; i++)
-        if (wanted(request->headers[i].name, full))
+        if (is_among(&request->headers[i], full, agent))
             n_bytes += request->headers[i].name.n_bytes + request->headers[i].value.n_bytes + 2;
     k = malloc(n_bytes);
-    if (k == NULL)
+    if (k == NULL) {
+        agent_unref(agents, agent);
         return NULL;
+    }
     k->issued_ms = now_realtime_ms;
+    k->agent = agent;
     k->url_bytes = request->target.n_bytes;
     k->headers_bytes = (uint32_t)(n_bytes - sizeof *k - k->url_bytes);
     memcpy(k->bytes, request->target.bytes, k->url_bytes);
@@ -49,7 +65,7 @@ char *handshake_keep(const struct http_request *request, bool full, uint64_t now
     for (uint32_t i = 0; i < request->n_headers; i++) {
         const struct http_header *header = &request->headers[i];
 
-        if (!wanted(header->name, full))
+        if (!is_among(header, full, agent))
             continue;
         for (uint32_t j = 0; j < header->name.n_bytes; j++)
             *to++ = (char)tolower((unsigned char)header->name.bytes[j]);
@@ -62,12 +78,22 @@ char *handshake_keep(const struct http_request *request, bool full, uint64_t now
     return (char *)k;
 }
 
+void handshake_free(char *kept, struct agents *agents)
+{
+    if (kept != NULL)
+        agent_unref(agents, ((struct kept *)(void *)kept)->agent);
+    free(kept);
+}
+
 uint32_t handshake_json_max(const char *kept, struct slice auth)
 {
     const struct kept *k = (const struct kept *)(const void *)kept;
 
     /* six bytes for each that must be escaped; the url is there twice, once as query, where each pair adds quotes and commas */
-    return 512 + auth.n_bytes + (k == NULL ? 0 : 24 * k->url_bytes + 12 * k->headers_bytes);
+    if (k == NULL)
+        return 512 + auth.n_bytes;
+    return 512 + auth.n_bytes + 24 * k->url_bytes + 12 * k->headers_bytes +
+           (k->agent == NULL ? 0 : 6 * agent_text(k->agent).n_bytes);
 }
 
 static char *put_text(char *to, const char *text)
@@ -112,6 +138,11 @@ static char *put_headers(char *to, const struct kept *k, bool *has_origin)
     bool first = true;
 
     *to++ = '{';
+    if (k->agent != NULL) {
+        first = false;
+        to = put_text(to, "\"" AGENT "\":");
+        to += json_put_string(to, agent_text(k->agent));
+    }
     while (at < end) {
         const char *name = at;
         const char *value = name + strlen(name) + 1;

@@ -4,10 +4,12 @@
 
 #include "net/inbox.h"
 #include "proto/http.h"
+#include "session/agents.h"
 
-/* Address, time, url; headers: `full` = all, else user-agent, origin and x-forwarded-for. One block to be freed with free(); NULL: no memory. */
+/* Address, time, url; headers: `full` = all, else user-agent, origin and x-forwarded-for. To be freed with handshake_free; NULL: no memory. */
 MUST_USE char *handshake_keep(const struct http_request *request, bool full,
-                              uint64_t now_realtime_ms);
+                              uint64_t now_realtime_ms, struct agents *agents);
+void handshake_free(char *kept, struct agents *agents); /* NULL is fine */
 
 /* Bytes that handshake_put_json takes at most. */
 uint32_t handshake_json_max(const char *kept, struct slice auth);

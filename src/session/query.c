@@ -161,7 +161,7 @@ static void add_all_rooms(struct reply_builder *b, uint16_t nsp)
         return;
     for (uint32_t i = 0; i < room_at(&h->rooms, everyone)->n_members;
          i++) /* each socket is in the room of its own id */
-        add_socket_id(b, sock_at(&h->sockets, room_at(&h->rooms, everyone)->members[i].sock));
+        add_socket_id(b, sock_at(&h->sockets, room_members(room_at(&h->rooms, everyone))[i].sock));
 }
 
 void query_answer(struct hub *h, const struct record_view *view)

@@ -93,17 +93,18 @@ static void count(struct hub *h, enum recovery_result result)
 
 void recovery_prepare(struct hub *h, struct sock *k)
 {
-    uint8_t pid[PID_BYTES];
-
     if (h->recoverables == NULL || k->section == UINT8_MAX)
         return;
-    recoverable_prepare(h->identities, &h->region, k->identity, pid);
+    recoverable_prepare(h->identities, &h->region, k->identity);
     k->recoverable = 1;
 }
 
 void recovery_pid(struct hub *h, const struct sock *k, char pid[SOCKET_ID_CHARS])
 {
-    base64url_encode(pid, h->region.recovery[k->identity].pid, PID_BYTES);
+    uint8_t bytes[PID_BYTES];
+
+    recoverable_pid(&h->region, k->identity, bytes);
+    base64url_encode(pid, bytes, PID_BYTES);
 }
 
 void recovery_started(struct hub *h, struct sock *k)

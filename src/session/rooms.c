@@ -1,7 +1,7 @@
 /* rooms.c: a hash table of rooms with chained buckets, and dense arrays of members.
  *
  * Invariant: a live room has refs > 0 and refs >= n_members; its bucket's bit in the directory is set, and its namespace used, for as long as it lives.
- * Owns:      names and member arrays. */
+ * Owns:      names, and the arrays of rooms that have had more than one member. */
 #include "session/rooms.h"
 
 #include <assert.h>
@@ -13,7 +13,7 @@
 
 #define ROOMS_FIRST   64
 #define BUCKETS_FIRST 128
-#define MEMBERS_FIRST 2
+#define MEMBERS_FIRST 4
 
 int rooms_init(struct rooms *rs, struct region *region, struct directory *directory,
                struct room_news *news)
@@ -29,12 +29,17 @@ int rooms_init(struct rooms *rs, struct region *region, struct directory *direct
     return rs->buckets == NULL || rs->rooms == NULL ? -ENOMEM : 0;
 }
 
+static void free_parts(struct room *r)
+{
+    free(r->name);
+    if (r->_many_max > 0)
+        free(r->_many);
+}
+
 void rooms_destroy(struct rooms *rs)
 {
-    for (uint32_t i = 0; i < rs->n_rooms; i++) {
-        free(rs->rooms[i].name);
-        free(rs->rooms[i].members);
-    }
+    for (uint32_t i = 0; i < rs->n_rooms; i++)
+        free_parts(&rs->rooms[i]);
     free(rs->rooms);
     free(rs->buckets);
 }
@@ -160,10 +165,24 @@ void room_unref(struct rooms *rs, uint32_t index)
     rs->n_live--;
     if (r->name != NULL)
         rs->n_named--;
-    free(r->name);
-    free(r->members);
+    free_parts(r);
     *r = (struct room){ .next = rs->free };
     rs->free = index;
+}
+
+static bool grow_members(struct room *r)
+{
+    bool first = r->_many_max == 0;
+    uint32_t max = first ? MEMBERS_FIRST : r->_many_max + r->_many_max / 2 + 1;
+    struct room_member *many = reallocarray(first ? NULL : r->_many, max, sizeof *many);
+
+    if (many == NULL)
+        return false;
+    if (first)
+        many[0] = r->_one;
+    r->_many = many;
+    r->_many_max = max;
+    return true;
 }
 
 bool room_add(struct rooms *rs, uint32_t index, struct room_member member, uint32_t *at)
@@ -171,18 +190,10 @@ bool room_add(struct rooms *rs, uint32_t index, struct room_member member, uint3
     struct room *r = &rs->rooms[index];
 
     assert(r->n_members < r->refs);
-    if (r->n_members == r->members_max) {
-        uint32_t max =
-            r->members_max == 0 ? MEMBERS_FIRST : r->members_max + r->members_max / 2 + 1;
-        struct room_member *members = reallocarray(r->members, max, sizeof *members);
-
-        if (members == NULL)
-            return false;
-        r->members = members;
-        r->members_max = max;
-    }
+    if (r->n_members == (r->_many_max == 0 ? 1 : r->_many_max) && !grow_members(r))
+        return false;
     *at = r->n_members;
-    r->members[r->n_members++] = member;
+    room_members(r)[r->n_members++] = member;
     return true;
 }
 
@@ -194,7 +205,7 @@ bool room_remove(struct rooms *rs, uint32_t index, uint32_t at, struct room_memb
     r->n_members--;
     if (at == r->n_members)
         return false;
-    r->members[at] = r->members[r->n_members];
-    *moved = r->members[at];
+    *moved = room_members(r)[r->n_members];
+    room_members(r)[at] = *moved;
     return true;
 }

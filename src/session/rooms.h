@@ -17,13 +17,16 @@ struct room_member {
 };
 
 struct room {
-    uint64_t hash;               /* record_hash of (namespace, name) */
-    struct room_member *members; /* dense: swap-remove */
-    char *name;                  /* NULL: the namespace as a whole */
+    uint64_t hash; /* record_hash of (namespace, name) */
+    union {        /* room_members; dense: swap-remove */
+        struct room_member _one;
+        struct room_member *_many;
+    };
+    char *name; /* NULL: the namespace as a whole */
     uint32_t n_members;
-    uint32_t members_max;
-    uint32_t refs; /* members, and joins under way; 0: a free entry, `next` is the free list */
-    uint32_t next; /* chain of the hash bucket */
+    uint32_t _many_max; /* 0: there is place for one, here: what most rooms have */
+    uint32_t refs;      /* members, and joins under way; 0: a free entry, `next` is the free list */
+    uint32_t next;      /* chain of the hash bucket */
     uint16_t n_name_bytes;
     uint16_t nsp;
 };
@@ -51,6 +54,11 @@ void rooms_destroy(struct rooms *rs); /* nobody is in any */
 static inline struct room *room_at(struct rooms *rs, uint32_t index)
 {
     return &rs->rooms[index];
+}
+/* Borrowed until somebody enters a room or leaves one. */
+static inline struct room_member *room_members(struct room *r)
+{
+    return r->_many_max == 0 ? &r->_one : r->_many;
 }
 static inline struct slice room_name(const struct room *r)
 {

@@ -39,7 +39,7 @@ static void except(struct hub *h, const struct record_view *view, uint16_t nsp)
         if (room == ROOM_NONE)
             continue;
         for (uint32_t i = 0; i < room_at(&h->rooms, room)->n_members; i++)
-            conn_at(&h->conns, room_at(&h->rooms, room)->members[i].conn)->stamp = h->stamp;
+            conn_at(&h->conns, room_members(room_at(&h->rooms, room))[i].conn)->stamp = h->stamp;
     }
 }
 
@@ -80,16 +80,17 @@ static void end_room(struct hub *h, struct selection *s)
 
 static bool next_of_room(struct hub *h, struct selection *s, struct room_member *out)
 {
-    const struct room *r = room_at(&h->rooms, s->room);
+    struct room *r = room_at(&h->rooms, s->room);
+    const struct room_member *members = room_members(r);
 
     if (s->left > r->n_members)
         s->left = r->n_members;
     while (s->left > 0) {
-        struct room_member m = r->members[--s->left];
+        struct room_member m = members[--s->left];
         struct conn *c = conn_at(&h->conns, m.conn);
 
         if (s->left >= 8)
-            __builtin_prefetch(conn_at(&h->conns, r->members[s->left - 8].conn), 1);
+            __builtin_prefetch(conn_at(&h->conns, members[s->left - 8].conn), 1);
         if (c->stamp == h->stamp)
             continue;
         c->stamp = h->stamp;

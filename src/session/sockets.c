@@ -50,7 +50,7 @@ uint32_t session_new(struct sockets *s)
     struct session *n;
 
     if (index != SOCK_NONE)
-        s->free_session = s->sessions[index]._next_free;
+        s->free_session = s->sessions[index].conn;
     else if (s->fresh_session < s->sessions_max)
         index = s->fresh_session++;
     else
@@ -68,10 +68,10 @@ void session_free(struct sockets *s, uint32_t index)
     struct session *n = &s->sessions[index];
 
     assert(n->first_sock == SOCK_NONE);
-    free(n->handshake);
+    handshake_free(n->handshake, &s->agents);
     n->handshake = NULL;
     n->generation++; /* handles that are still about end here */
-    n->_next_free = s->free_session;
+    n->conn = s->free_session;
     s->free_session = index;
     s->n_sessions--;
 }
@@ -228,9 +228,9 @@ void sock_move(struct sockets *s, struct rooms *rs, struct sock *k, uint32_t con
 {
     k->conn = conn;
     for (uint32_t i = 0; i < k->n_rooms; i++)
-        rs->rooms[k->rooms[i].room].members[k->rooms[i].at].conn = conn;
+        room_members(room_at(rs, k->rooms[i].room))[k->rooms[i].at].conn = conn;
     if (k->state == SOCK_ACTIVE)
-        rs->rooms[s->everyone[k->nsp]].members[k->everyone_at].conn = conn;
+        room_members(room_at(rs, s->everyone[k->nsp]))[k->everyone_at].conn = conn;
 }
 
 void sock_leave_all(struct sockets *s, struct rooms *rs, struct sock *k)

@@ -6,6 +6,7 @@
 
 #include "peal/limits.h"
 #include "proto/engineio.h"
+#include "session/handshake.h"
 #include "session/rooms.h"
 #include "shm/sessions.h"
 
@@ -50,22 +51,19 @@ enum heartbeat { HEARTBEAT_WAITS = 0, HEARTBEAT_PINGED };
 
 /* What is kept of one client. */
 struct session {
-    uint32_t conn;
+    uint32_t conn;     /* free list */
     uint32_t identity; /* its sid's entry in the session table; SESSION_NONE: a plain client */
     uint32_t first_sock;
     uint32_t generation;
     uint64_t
         deadline_ms; /* next ping, or the end of waiting for its pong (0: the ping is not with the kernel yet) */
-    uint32_t ping_sent_ms; /* low bits of the time */
-    uint32_t
-        connect_in_ms; /* from `opened_ms` on: until then a namespace must have been joined; 0: one was */
-    uint64_t opened_ms;
-    char *handshake;   /* JSON of the handshake, without auth; NULL if there was no memory */
-    uint8_t heartbeat; /* enum heartbeat */
+    uint64_t connect_by_ms; /* until then a namespace must have been joined; 0: one was */
+    char *handshake;        /* handshake_keep; NULL if there was no memory */
+    uint32_t ping_sent_ms;  /* low bits of the time */
+    uint8_t heartbeat;      /* enum heartbeat */
     uint8_t
         extended; /* extensions of this ping's timeout that have been given: EXTENDED_*, each once */
     uint16_t n_socks;
-    uint32_t _next_free;
 };
 
 struct sockets {
@@ -80,6 +78,7 @@ struct sockets {
     uint32_t n_socks;
     uint32_t n_sessions;
     char **auths;                      /* [socks_max]: JSON of the auth payload; NULL: {} */
+    struct agents agents;              /* of the handshakes */
     uint32_t everyone[NAMESPACES_MAX]; /* room of each namespace as a whole; ROOM_NONE */
 };
 

@@ -8,7 +8,6 @@
 
 #include <assert.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "shm/atomic.h"
 #include "shm/directory.h"
@@ -16,8 +15,9 @@
 #include "shm/record.h"
 
 #define ROOM_HEAD_BYTES 9u
-#define SEQ_MASK        0x7fffffffull
-#define USER_BIT        (1ull << 63)
+static_assert(RECOVERY_ROOMS_BYTES_MAX <= UINT16_MAX, "a copy's n_bytes holds it");
+#define SEQ_MASK 0x7fffffffull
+#define USER_BIT (1ull << 63)
 
 /* Where a test kills a process. */
 #ifndef RECOVERABLE_MOMENT
@@ -159,8 +159,8 @@ bool recoverable_store(struct recoverables *r, uint32_t index, struct slice room
 
     assert(rooms.n_bytes <= RECOVERY_ROOMS_BYTES_MAX);
     r->building = user_of(index, seq + 1);
-    copy->as_of = as_of;
-    copy->n_bytes = rooms.n_bytes;
+    e->as_of[(seq + 1) & 1] = as_of;
+    copy->n_bytes = (uint16_t)rooms.n_bytes;
     copy->block = 0;
     if (inline_bytes > 0)
         memcpy(copy->bytes, rooms.bytes, inline_bytes);
@@ -287,18 +287,21 @@ bool recoverable_cut_room(uint8_t *rooms, uint32_t *n_bytes, struct slice name)
 
 /* --- the holder --- */
 
-void recoverable_prepare(struct sessions *s, struct region *region, uint32_t index,
-                         uint8_t pid[PID_BYTES])
+void recoverable_prepare(struct sessions *s, struct region *region, uint32_t index)
 {
     struct shm_recovery *e = &region->recovery[index];
 
     assert(recovery_state(shm_load_u64(&e->state)) == RECOVERY_NONE);
+    sessions_random(s, e->secret, sizeof e->secret);
+    e->nsp_life = (uint32_t)namespace_life(region, session_nsp(region, index));
+}
+
+void recoverable_pid(const struct region *region, uint32_t index, uint8_t pid[PID_BYTES])
+{
     pid[0] = (uint8_t)(index >> 16);
     pid[1] = (uint8_t)(index >> 8);
     pid[2] = (uint8_t)index;
-    sessions_random(s, pid + 3, PID_BYTES - 3);
-    memcpy(e->pid, pid, PID_BYTES);
-    e->nsp_life = namespace_life(region, session_nsp(region, index));
+    memcpy(pid + 3, region->recovery[index].secret, PID_BYTES - 3);
 }
 
 void recoverable_open(struct region *region, uint32_t index, uint64_t position)
@@ -309,7 +312,7 @@ void recoverable_open(struct region *region, uint32_t index, uint64_t position)
 
     assert(recovery_state(shm_load_u64(&e->state)) == RECOVERY_NONE);
     shm_store_u64(&e->start, position);
-    copy->as_of = position;
+    e->as_of[(seq + 1) & 1] = position;
     copy->n_bytes = 0;
     copy->block = 0;
     shm_store_release_u64(&e->seq, seq + 1); /* release: as in recoverable_store */
@@ -390,7 +393,7 @@ void recoverable_keep(struct region *region, uint32_t index)
 static void detach(struct region *region, uint32_t index, uint64_t position, uint64_t expires_ms)
 {
     struct shm_recovery *e = &region->recovery[index];
-    uint64_t as_of = e->rooms[shm_load_u64(&e->seq) & 1].as_of;
+    uint64_t as_of = e->as_of[shm_load_u64(&e->seq) & 1];
 
     shm_store_u64(&e->resume, as_of > position ? as_of : position);
     shm_store_u64(&e->expires_ms, expires_ms);
@@ -437,10 +440,10 @@ enum recovery_claim recoverable_claim(struct region *region, const uint8_t pid[P
     *word = shm_load_acquire_u64(&e->state); /* acquire: pid and time are of this state or later */
     if (recovery_state(*word) == RECOVERY_NONE || recovery_state(*word) == RECOVERY_SPOILED)
         return CLAIM_UNKNOWN;
-    for (uint32_t i = 0; i < PID_BYTES; i++) /* all of it: the time tells nothing about a secret */
-        differs |= e->pid[i] ^ pid[i];
+    for (uint32_t i = 0; i < sizeof e->secret; i++) /* all of it: the time tells nothing about it */
+        differs |= e->secret[i] ^ pid[3 + i];
     if (differs != 0 || session_nsp(region, at) != nsp ||
-        e->nsp_life != namespace_life(region, nsp))
+        e->nsp_life != (uint32_t)namespace_life(region, nsp))
         return CLAIM_UNKNOWN;
     if (recovery_state(*word) != RECOVERY_DETACHED)
         return CLAIM_BUSY;
@@ -462,61 +465,52 @@ void recoverable_adopt(struct sessions *s, struct region *region, uint32_t index
 
 /* --- the master --- */
 
-static bool reap(struct region *region, uint32_t index, uint32_t slot, uint64_t cursor,
-                 uint64_t expires_ms)
+struct reaping {
+    uint32_t slot;
+    uint32_t n;
+    uint64_t cursor;
+    uint64_t expires_ms;
+};
+
+static void reap(void *context, struct region *region, uint32_t index)
 {
+    struct reaping *reaping = context;
     struct shm_recovery *e = &region->recovery[index];
     struct shm_session *identity = &region->sessions[index];
     uint64_t word = shm_load_acquire_u64(&e->state);
     enum shm_recovery_state state = recovery_state(word);
 
-    if (state == RECOVERY_NONE || state == RECOVERY_DETACHED || recovery_holder(word) != slot)
-        return false;
+    if (state == RECOVERY_NONE || state == RECOVERY_DETACHED ||
+        recovery_holder(word) != reaping->slot)
+        return;
     /* LIVE with an odd stamp, or free: it was being released. A claimer's odd stamp has the id behind it untouched. */
     if (state == RECOVERY_SPOILED || identity->kind == SESSION_FREE ||
         (state == RECOVERY_LIVE && (shm_load_u64(&identity->stamp) & 1) != 0)) {
         session_wipe(region, index);
-        return false;
+        return;
     }
-    /* A claimer had not begun to take anything in: what it found still counts. */
-    if (state == RECOVERY_CLAIMED)
-        cursor = shm_load_u64(&e->resume);
     session_mark_untold(region, index);
     recoverable_keep(region, index);
-    detach(region, index, cursor, expires_ms);
-    return true;
+    /* A claimer had not begun to take anything in: what it found still counts. */
+    detach(region, index, state == RECOVERY_CLAIMED ? shm_load_u64(&e->resume) : reaping->cursor,
+           reaping->expires_ms);
+    reaping->n++;
 }
 
 uint32_t recoverables_reap(struct region *region, uint32_t slot, uint64_t cursor,
                            uint64_t expires_ms)
 {
     const struct shm_header *h = region->header;
+    struct reaping reaping = { .slot = slot, .cursor = cursor, .expires_ms = expires_ms };
     uint64_t arenas = shm_load_u64(&h->slots[slot].arenas) | 1ull << slot;
-    uint64_t arena_bytes = (uint64_t)h->sessions_per_slot * sizeof(struct shm_recovery);
-    uint32_t n = 0;
 
     if (region->recovery == NULL)
         return 0;
     for (; arenas != 0; arenas &= arenas - 1) {
-        off_t at = (off_t)(h->recovery_offset + (uint32_t)__builtin_ctzll(arenas) * arena_bytes);
-        off_t end = at + (off_t)arena_bytes;
+        uint32_t first = (uint32_t)__builtin_ctzll(arenas) * h->sessions_per_slot;
 
-        while (at < end) { /* pages that were touched: see sessions.c */
-            off_t data = lseek(region->fd, at, SEEK_DATA);
-            off_t hole;
-
-            if (data < 0 || data >= end)
-                break;
-            hole = lseek(region->fd, data, SEEK_HOLE);
-            if (hole < 0 || hole > end)
-                hole = end;
-            for (off_t i = data; i < hole; i += (off_t)sizeof(struct shm_recovery))
-                n += reap(
-                    region,
-                    (uint32_t)(((uint64_t)i - h->recovery_offset) / sizeof(struct shm_recovery)),
-                    slot, cursor, expires_ms);
-            at = hole;
-        }
+        region_each_touched(region, h->recovery_offset, sizeof(struct shm_recovery), first,
+                            first + h->sessions_per_slot, reap, &reaping);
     }
-    return n;
+    return reaping.n;
 }

@@ -32,9 +32,9 @@ void recoverables_free(struct recoverables *r);
 
 /* --- the holder of a living entry --- */
 
-/* Makes the pid of a socket that this process has just claimed an identity for. */
-void recoverable_prepare(struct sessions *s, struct region *region, uint32_t index,
-                         uint8_t pid[PID_BYTES]);
+/* Makes the pid of a socket that this process has just claimed an identity for; tells it. */
+void recoverable_prepare(struct sessions *s, struct region *region, uint32_t index);
+void recoverable_pid(const struct region *region, uint32_t index, uint8_t pid[PID_BYTES]);
 
 /* LIVE, in no room: events from `position` on are meant for it. */
 void recoverable_open(struct region *region, uint32_t index, uint64_t position);

@@ -30,7 +30,8 @@
 
 #include "shm/counters.h"
 
-#define PAGE_BYTES 4096u
+#define PAGE_BYTES      4096u
+#define DIRECTORY_BYTES (sizeof(uint64_t) * DIRECTORY_BUCKETS) /* without what is kept */
 /* Entries of one slot begin on a page of their own: the master clears whole pages of a
  * dead slot (sessions.c). */
 #define SESSIONS_PER_PAGE     (PAGE_BYTES / (uint32_t)sizeof(struct shm_session))
@@ -147,7 +148,7 @@ void region_bytes(const struct config *config, uint64_t bytes[2])
     if (!layout_of(config, &l))
         return;
     bytes[0] = l.bytes;
-    bytes[1] = l.bytes - l.commits;
+    bytes[1] = l.bytes - l.commits + DIRECTORY_BYTES;
 }
 
 static bool map_part(int fd, uint8_t *at, uint64_t offset, uint64_t bytes, int flags)
@@ -171,7 +172,8 @@ static int map_region(struct region *r, const struct layout *l)
         return -errno;
     if (!map_part(r->fd, base, 0, l->commits, 0) ||
         !map_part(r->fd, base + l->commits, l->commits, l->bytes - l->commits, MAP_POPULATE) ||
-        !map_part(r->fd, base + l->bytes, l->payload, ring_bytes, 0))
+        !map_part(r->fd, base + l->bytes, l->payload, ring_bytes, 0) ||
+        madvise(base + l->directory, DIRECTORY_BYTES, MADV_POPULATE_WRITE) != 0)
         goto failed;
     r->header = (struct shm_header *)base;
     r->config = (const struct config *)(base + l->config);
@@ -362,4 +364,28 @@ void region_close(struct region *r)
         (void)munmap(r->header, l.bytes + l.units * RING_UNIT_BYTES);
     (void)close(r->fd);
     region_blank(r);
+}
+
+void region_each_touched(struct region *r, uint64_t table, uint32_t entry_bytes, uint32_t first,
+                         uint32_t end,
+                         void (*each)(void *context, struct region *r, uint32_t index),
+                         void *context)
+{
+    uint64_t at = table + (uint64_t)first * entry_bytes;
+    uint64_t stop = table + (uint64_t)end * entry_bytes;
+
+    while (at < stop) {
+        off_t data = lseek(r->fd, (off_t)at, SEEK_DATA); /* nobody uses the file's offset */
+        off_t hole;
+
+        if (data < 0 || (uint64_t)data >= stop)
+            return; /* ENXIO: nothing but holes */
+        hole = lseek(r->fd, data, SEEK_HOLE);
+        if (hole < 0 || (uint64_t)hole > stop)
+            hole = (off_t)stop;
+        for (uint64_t i = ((uint64_t)data - table + entry_bytes - 1) / entry_bytes;
+             table + i * entry_bytes < (uint64_t)hole; i++)
+            each(context, r, (uint32_t)i);
+        at = (uint64_t)hole;
+    }
 }

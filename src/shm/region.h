@@ -25,13 +25,20 @@ struct region {
     int bells[PEAL_SLOTS_ALL]; /* eventfds; -1 where not passed on */
 };
 
-/* Master: makes the memfd, populates ring, commit words (MAP_POPULATE), and seals it. 0 or -errno (-ENOMEM: not enough memory). */
+/* Master: makes the memfd, populates ring, commit words and directory, and seals it. 0 or -errno (-ENOMEM: not enough memory). */
 MUST_USE int region_create(struct region *r, const struct config *config);
 
 /* Child: maps what it got from the master and checks magic, version and sizes. 0 or -errno. `bells` are copied. */
 MUST_USE int region_open(struct region *r, int fd, uint32_t self, const int bells[PEAL_SLOTS_ALL]);
 
 void region_close(struct region *r); /* for tests */
+
+/* Calls `each` for those of the entries [first, end) of a table, at `table` of the file, that begin on a page which somebody has touched, and perhaps for
+ * some that were never used. Reading a hole of the file through the mapping would allocate it; a table is mostly holes. */
+void region_each_touched(struct region *r, uint64_t table, uint32_t entry_bytes, uint32_t first,
+                         uint32_t end,
+                         void (*each)(void *context, struct region *r, uint32_t index),
+                         void *context);
 
 /* Bytes that region_create would take with this configuration: [0] in all, [1] populated at start. */
 void region_bytes(const struct config *config, uint64_t bytes[2]);

@@ -6,11 +6,15 @@
  *            word of a change without seeing that the stamp has moved.
  * Bound:     a reader looks a fixed number of times: an entry whose owner was killed (or stopped)
  *            in mid-change reads as "no such identity", which is true: an identity is told to
- * nobody before its claim is complete, and is dead once its release has begun. Free list: an index
- *            is taken from the freed ones first (touched pages stay few), then from those never
- *            used, and only last from the few that were freed just now: a late answer for the last
- *            owner of an index must not find a new one, though the random part of the id would tell
- *            them apart anyway.
+ *            nobody before its claim is complete, and is dead once its release has begun.
+ * Free list: an index is taken from the freed ones first (touched pages stay few), then from those
+ *            never used, and only last from the few that were freed just now: a late answer for the
+ *            last owner of an index must not find a new one, though the random part of the id would
+ *            tell them apart anyway.
+ * Two ends:  sockets are taken from the bottom of the arena upwards, Engine.IO sessions from the top
+ *            downwards, each end with a free list of its own: what is kept at a socket's index in
+ *            other tables (recoverable.h) has pages for sockets only, and no call here touches them
+ *            for another kind. One who finds nothing more at the own end takes from the other.
  * Recovery:  an entry may outlive its connection (detached) or live at another worker. Its index is
  *            then not in the free list; it is in `away`, and sessions_collect finds out when it is
  *            free again: nobody has to tell. A successor makes its list from the table.
@@ -32,16 +36,23 @@
 #define RANDOM_BYTES 240u /* of one getrandom, which up to 256 bytes is never cut short: 16 ids */
 #define STAMP_LOOKS  100u
 
+/* Who takes indices from which end of the arena. */
+enum { BOTTOM = 0, TOP, ENDS };
+
+struct end {
+    uint32_t n_touched; /* so many indices from this end on have been used */
+    uint32_t n_freed;
+    uint32_t resting_head;
+    uint32_t n_resting;
+    uint32_t resting[RESTING]; /* first in, first out */
+};
+
 struct sessions {
     struct region *region;
     uint32_t first; /* of this worker's indices */
     uint32_t per_slot;
     uint32_t n_used;
-    uint32_t n_touched; /* indices below first + n_touched have been used */
-    uint32_t n_freed;
-    uint32_t resting_head;
-    uint32_t n_resting;
-    uint32_t resting[RESTING]; /* first in, first out */
+    struct end ends[ENDS];
     uint32_t *
         away; /* [per_slot]: indices that are detached, elsewhere or dead; NULL: there cannot be any */
     uint8_t *is_away; /* [per_slot] */
@@ -49,8 +60,8 @@ struct sessions {
     uint32_t away_at; /* where sessions_collect goes on */
     uint32_t n_random;
     uint8_t random[RANDOM_BYTES];
-    uint32_t freed
-        []; /* last in, first out; per_slot of them, of which memory is only what was touched */
+    /* per_slot of them, a stack from each end; memory is only what was touched */
+    uint32_t freed[];
 };
 
 /* An entry without its stamp, as the words that are stored. */
@@ -59,33 +70,6 @@ union entry {
     uint64_t words[4]; /* [0] is the stamp's place */
 };
 static_assert(sizeof(union entry) == sizeof(struct shm_session), "whole words");
-
-/* Calls `each` for the entries of an arena that may have been used. Only pages that somebody touched are looked at: reading a hole of the file through
- * the mapping would allocate it. */
-static void for_touched(struct region *region, uint32_t slot,
-                        void (*each)(void *context, struct region *region, uint32_t index),
-                        void *context)
-{
-    uint64_t table = region->header->sessions_offset;
-    uint64_t slot_bytes = (uint64_t)region->header->sessions_per_slot * sizeof(struct shm_session);
-    off_t end = (off_t)(table + (slot + 1) * slot_bytes);
-    off_t at = (off_t)(table + slot * slot_bytes);
-
-    while (at < end) {
-        off_t data = lseek(region->fd, at, SEEK_DATA); /* nobody uses the file's offset */
-        off_t hole;
-
-        if (data < 0 || data >= end)
-            return; /* ENXIO: nothing but holes */
-        hole = lseek(region->fd, data, SEEK_HOLE);
-        if (hole < 0 || hole > end)
-            hole = end;
-        for (uint64_t i = ((uint64_t)data - table) / sizeof(struct shm_session);
-             i < ((uint64_t)hole - table) / sizeof(struct shm_session); i++)
-            each(context, region, (uint32_t)i);
-        at = hole;
-    }
-}
 
 static bool is_own(const struct sessions *s, uint32_t index)
 {
@@ -114,15 +98,35 @@ static bool is_recoverable(const struct region *region, uint32_t index)
            recovery_state(shm_load_acquire_u64(&region->recovery[index].state)) != RECOVERY_NONE;
 }
 
-/* What an earlier process in the slot has left. */
-static void inherit(void *context, struct region *region, uint32_t index)
+static void for_arena(struct region *region, uint32_t slot, uint64_t table, uint32_t entry_bytes,
+                      void (*each)(void *context, struct region *region, uint32_t index),
+                      void *context)
 {
-    struct sessions *s = context;
+    uint32_t per_slot = region->header->sessions_per_slot;
 
-    if (!is_recoverable(region, index) && kind_of(region, index) != SESSION_DEAD)
+    region_each_touched(region, table, entry_bytes, slot * per_slot, (slot + 1) * per_slot, each,
+                        context);
+}
+
+/* What an earlier process in the slot has left. */
+static void inherit(struct sessions *s, uint32_t index)
+{
+    if (s->is_away[index - s->first])
         return;
     session_watch(s, index);
     s->n_used++;
+}
+
+static void inherit_dead(void *context, struct region *region, uint32_t index)
+{
+    if (kind_of(region, index) == SESSION_DEAD)
+        inherit(context, index);
+}
+
+static void inherit_recoverable(void *context, struct region *region, uint32_t index)
+{
+    if (is_recoverable(region, index))
+        inherit(context, index);
 }
 
 struct sessions *sessions_new(struct region *region)
@@ -146,7 +150,11 @@ struct sessions *sessions_new(struct region *region)
         sessions_free(s);
         return NULL;
     }
-    for_touched(region, region->self, inherit, s);
+    for_arena(region, region->self, region->header->sessions_offset, sizeof(struct shm_session),
+              inherit_dead, s);
+    if (region->recovery != NULL)
+        for_arena(region, region->self, region->header->recovery_offset,
+                  sizeof(struct shm_recovery), inherit_recoverable, s);
     return s;
 }
 
@@ -164,36 +172,83 @@ uint32_t sessions_used(const struct sessions *s)
     return s->n_used;
 }
 
-static uint32_t index_take(struct sessions *s)
+/* The n-th index from an end on. */
+static uint32_t index_at(const struct sessions *s, uint32_t end, uint32_t n)
 {
+    return s->first + (end == BOTTOM ? n : s->per_slot - 1 - n);
+}
+
+static bool is_touched(const struct sessions *s, uint32_t index)
+{
+    return index - s->first < s->ends[BOTTOM].n_touched ||
+           s->first + s->per_slot - 1 - index < s->ends[TOP].n_touched;
+}
+
+static uint32_t *freed_at(struct sessions *s, uint32_t end, uint32_t n)
+{
+    return &s->freed[end == BOTTOM ? n : s->per_slot - 1 - n];
+}
+
+static uint32_t take_freed(struct sessions *s, uint32_t end)
+{
+    struct end *e = &s->ends[end];
+
+    return e->n_freed > 0 ? *freed_at(s, end, --e->n_freed) : SESSION_NONE;
+}
+
+static uint32_t take_fresh(struct sessions *s, uint32_t end)
+{
+    while (s->ends[BOTTOM].n_touched + s->ends[TOP].n_touched < s->per_slot) {
+        uint32_t index = index_at(s, end, s->ends[end].n_touched++);
+
+        if (s->is_away == NULL || !s->is_away[index - s->first])
+            return index;
+    }
+    return SESSION_NONE;
+}
+
+static uint32_t take_resting(struct sessions *s, uint32_t end)
+{
+    struct end *e = &s->ends[end];
     uint32_t index;
 
-    if (s->n_freed > 0)
-        return s->freed[--s->n_freed];
-    while (s->n_touched < s->per_slot) {
-        uint32_t fresh = s->n_touched++;
-
-        if (s->is_away == NULL || !s->is_away[fresh])
-            return s->first + fresh;
-    }
-    if (s->n_resting == 0)
+    if (e->n_resting == 0)
         return SESSION_NONE;
-    index = s->resting[s->resting_head];
-    s->resting_head = (s->resting_head + 1) % RESTING;
-    s->n_resting--;
+    index = e->resting[e->resting_head];
+    e->resting_head = (e->resting_head + 1) % RESTING;
+    e->n_resting--;
     return index;
 }
 
+static uint32_t index_take(struct sessions *s, uint32_t end)
+{
+    uint32_t other = end == BOTTOM ? TOP : BOTTOM;
+    uint32_t index = take_freed(s, end);
+
+    if (index == SESSION_NONE)
+        index = take_fresh(s, end);
+    if (index == SESSION_NONE)
+        index = take_freed(s, other);
+    if (index == SESSION_NONE)
+        index = take_resting(s, end);
+    if (index == SESSION_NONE)
+        index = take_resting(s, other);
+    return index;
+}
+
+/* To the end that it was taken from, whoever had it. */
 static void index_give(struct sessions *s, uint32_t index)
 {
-    uint32_t *place = &s->resting[(s->resting_head + s->n_resting) % RESTING];
+    uint32_t end = index - s->first < s->ends[BOTTOM].n_touched ? BOTTOM : TOP;
+    struct end *e = &s->ends[end];
+    uint32_t *place = &e->resting[(e->resting_head + e->n_resting) % RESTING];
 
-    if (s->n_resting == RESTING) {
-        s->freed[s->n_freed++] =
+    if (e->n_resting == RESTING) {
+        *freed_at(s, end, e->n_freed++) =
             *place; /* the oldest has rested enough; its place is the new one's */
-        s->resting_head = (s->resting_head + 1) % RESTING;
+        e->resting_head = (e->resting_head + 1) % RESTING;
     } else {
-        s->n_resting++;
+        e->n_resting++;
     }
     *place = index;
 }
@@ -260,7 +315,7 @@ uint32_t session_claim(struct sessions *s, enum shm_session_kind kind, uint32_t 
     uint32_t n_index_bytes = 0;
 
     assert(kind == SESSION_SOCKET || kind == SESSION_ENGINE);
-    index = index_take(s);
+    index = index_take(s, kind == SESSION_SOCKET ? BOTTOM : TOP);
     if (index == SESSION_NONE)
         return SESSION_NONE;
     if (kind ==
@@ -315,12 +370,14 @@ void session_wipe(struct region *region, uint32_t index)
 {
     static const union entry none = { .words = { 0 } };
     struct shm_session *e = &region->sessions[index];
+    bool is_socket = e->kind != SESSION_ENGINE;
 
     if ((shm_load_u64(&e->stamp) & 1) == 0 && is_untold(region, e))
         become_dead(e);
     else
         entry_store(e, &none);
-    end_recovery(region, index);
+    if (is_socket)
+        end_recovery(region, index);
 }
 
 void session_mark_untold(struct region *region, uint32_t index)
@@ -345,13 +402,16 @@ void session_release(struct sessions *s, uint32_t index)
     union entry none = { .words = { 0 } };
     struct shm_session *e = &s->region->sessions[index];
 
+    bool is_socket = e->kind != SESSION_ENGINE;
+
     assert(e->kind != SESSION_FREE);
     assert(is_own(s, index) || s->region->recovery != NULL);
     if (e->kind == SESSION_DETACHED && is_untold(s->region, e))
         become_dead(e); /* watched, in its arena, as it was */
     else
         entry_store(e, &none);
-    end_recovery(s->region, index);
+    if (is_socket)
+        end_recovery(s->region, index);
     if (!is_own(s, index))
         return; /* whose arena it is in finds out (sessions_collect) */
     if (s->away != NULL && s->is_away[index - s->first])
@@ -401,7 +461,7 @@ static bool has_returned(struct sessions *s, uint32_t index, uint64_t now_ms)
     case RECOVERY_NONE: break; /* released elsewhere, or told */
     case RECOVERY_LIVE:
     case RECOVERY_SPOILED: /* an inherited one that is not yet passed by stays, or it would be a fresh one */
-        return recovery_holder(word) == s->region->self && index - s->first < s->n_touched;
+        return recovery_holder(word) == s->region->self && is_touched(s, index);
     case RECOVERY_CLAIMED: return false;
     case RECOVERY_DETACHED:
         if (shm_load_u64(&e->expires_ms) > now_ms)
@@ -416,7 +476,7 @@ static bool has_returned(struct sessions *s, uint32_t index, uint64_t now_ms)
     }
     assert(s->n_used > 0);
     s->n_used--;
-    if (index - s->first < s->n_touched) /* else, inherited, it is still among the fresh ones */
+    if (is_touched(s, index)) /* else, inherited, it is still among the fresh ones */
         index_give(s, index);
     return true;
 }
@@ -498,7 +558,8 @@ static void clear(void *context, struct region *region, uint32_t index)
     (void)context;
     if (e->kind == SESSION_FREE && (shm_load_u64(&e->stamp) & 1) == 0)
         return;
-    if (!is_recoverable(region, index)) /* else somebody's, or detached */
+    if (e->kind == SESSION_ENGINE ||
+        !is_recoverable(region, index)) /* else somebody's, or detached */
         session_wipe(region,
                      index); /* makes an odd stamp even, and further than any that a reader holds */
 }
@@ -506,7 +567,8 @@ static void clear(void *context, struct region *region, uint32_t index)
 void sessions_clear(struct region *region, uint32_t slot)
 {
     assert(slot < region->header->n_workers);
-    for_touched(region, slot, clear, NULL);
+    for_arena(region, slot, region->header->sessions_offset, sizeof(struct shm_session), clear,
+              NULL);
 }
 
 /* --- the bridge --- */

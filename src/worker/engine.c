@@ -133,7 +133,8 @@ static uint64_t realtime_ms(void)
 
 static char *keep_handshake(struct worker *w, const struct http_request *r)
 {
-    return handshake_keep(r, w->hub.config->fetch_handshake == FETCH_FULL, realtime_ms());
+    return handshake_keep(r, w->hub.config->fetch_handshake == FETCH_FULL, realtime_ms(),
+                          &w->hub.sockets.agents);
 }
 
 static void open_websocket(struct worker *w, struct conn *c, const struct http_request *r)
@@ -146,7 +147,7 @@ static void open_websocket(struct worker *w, struct conn *c, const struct http_r
     handshake = keep_handshake(w, r);
     http_send_switch(w, c, r);
     if (!client_open_socketio(&w->hub, c, &address, handshake)) {
-        free(handshake);
+        handshake_free(handshake, &w->hub.sockets.agents);
         worker_admission_withdraw(w, &address);
         client_condemn(&w->hub, c, CLOSE_MEMORY, false);
         count_add(w->hub.row, COUNT_REFUSED_MEMORY, 1);
@@ -181,7 +182,7 @@ static void open_polling(struct worker *w, struct conn *c, const struct http_req
     handshake = keep_handshake(w, r);
     n = client_open_polling(h, c, &address, handshake, sid);
     if (n == NULL) {
-        free(handshake);
+        handshake_free(handshake, &w->hub.sockets.agents);
         worker_admission_withdraw(w, &address);
         http_refuse_full(w, c, REFUSE_NOT);
         return;

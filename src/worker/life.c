@@ -169,6 +169,14 @@ static bool load_files(struct worker *w)
     return w->files != NULL;
 }
 
+/* OpenSSL sets itself up when it is first used: memory and time that are nobody's handshake. */
+static void warm_up(void)
+{
+    char accept[HTTP_ACCEPT_CHARS];
+
+    http_ws_accept(accept, slice_text("AAAAAAAAAAAAAAAAAAAAAA=="));
+}
+
 bool worker_open(struct worker *w, const struct child *child)
 {
     struct hub *h = &w->hub;
@@ -201,6 +209,7 @@ bool worker_open(struct worker *w, const struct child *child)
         log_error("out_of_memory", "what=%s", "tables of a worker");
         return false;
     }
+    warm_up();
     w->request = malloc(INBOX_BYTES_MAX);
     w->inflater = h->config->deflate ? inflater_new() : NULL;
     if (h->config->demo)

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/heap.h"
 #include "base/log.h"
 #include "proto/deflate.h"
 #include "proto/engineio.h"
@@ -560,6 +561,7 @@ static void run_timers(struct worker *w)
         acks_expire(h->acks, h->now_ms);
         dispatch_second(&w->host);
         recovery_second(h);
+        heap_give_back();
     }
 }
 

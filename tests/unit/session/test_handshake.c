@@ -14,6 +14,7 @@
 
 #define GUARD 0x5a
 
+static struct agents agents;
 static const struct peer_address peer = { .family = AF_INET, .bytes = { 192, 0, 2, 7 } };
 
 static struct http_request parsed(const char *head)
@@ -56,7 +57,7 @@ static void test_all_parts_come_out_as_node_has_them(void **state)
     struct http_request request = parsed("GET /socket.io/?EIO=4&transport=websocket&a%20b=c+d "
                                          "HTTP/1.1\r\nHost: example\r\nUser-Agent: \"UA\"\r\n"
                                          "Origin: http://example\r\nX-Other: secret\r\n\r\n");
-    char *kept = handshake_keep(&request, false, 1700000000123);
+    char *kept = handshake_keep(&request, false, 1700000000123, &agents);
     json_t *json = written(kept, slice_text("{\"token\":[1,null]}"));
     const json_t *headers = json_object_get(json, "headers");
     const json_t *query = json_object_get(json, "query");
@@ -78,7 +79,7 @@ static void test_all_parts_come_out_as_node_has_them(void **state)
     assert_int_equal(json_array_size(json_object_get(json_object_get(json, "auth"), "token")), 2);
     assert_int_equal(json_object_size(json), 9);
     json_decref(json);
-    free(kept);
+    handshake_free(kept, &agents);
 }
 
 /* What Node's querystring.parse makes of them. */
@@ -87,7 +88,7 @@ static void test_bad_escapes_in_the_query_stand_for_themselves(void **state)
     struct http_request request =
         parsed("GET /?a%zz=1&%=%&%4=x%4&%4g=%g4&a%20%zz%41=%c3%28&x=%41%&y=%E0%A4%A&k=%%41&l=%4%41 "
                "HTTP/1.1\r\nHost: example\r\n\r\n");
-    char *kept = handshake_keep(&request, false, 0);
+    char *kept = handshake_keep(&request, false, 0, &agents);
     json_t *json = written(kept, (struct slice){ NULL, 0 });
     const json_t *query = json_object_get(json, "query");
 
@@ -103,14 +104,14 @@ static void test_bad_escapes_in_the_query_stand_for_themselves(void **state)
     is_text(query, "l", "%4A");
     assert_int_equal(json_object_size(query), 9);
     json_decref(json);
-    free(kept);
+    handshake_free(kept, &agents);
 }
 
 static void test_full_keeps_every_header_under_its_small_name(void **state)
 {
     struct http_request request =
         parsed("GET / HTTP/1.1\r\nHost: example\r\nX-Other: \r\nCOOKIE: a=b\r\n\r\n");
-    char *kept = handshake_keep(&request, true, 0);
+    char *kept = handshake_keep(&request, true, 0, &agents);
     json_t *json = written(kept, (struct slice){ NULL, 0 });
     const json_t *headers = json_object_get(json, "headers");
 
@@ -123,7 +124,7 @@ static void test_full_keeps_every_header_under_its_small_name(void **state)
     assert_int_equal(json_object_size(json_object_get(json, "query")), 0);
     assert_int_equal(json_object_size(json_object_get(json, "auth")), 0);
     json_decref(json);
-    free(kept);
+    handshake_free(kept, &agents);
 }
 
 static void test_without_memory_for_it_there_is_an_empty_one(void **state)
@@ -157,14 +158,44 @@ static void test_the_worst_request_is_within_what_was_announced(void **state)
         memset(value, i % 2 == 0 ? '\t' : 0x01, sizeof value);
         request.target = slice_of(target, sizeof target);
         for (uint32_t h = 0; h < HTTP_HEADERS_MAX; h++) {
-            request.headers[h].name = slice_text("x");
+            request.headers[h].name = slice_text(h == 0 && i % 2 == 0 ? "user-agent" : "x");
             request.headers[h].value = slice_of(value, h == 0 ? sizeof value : 0);
         }
-        kept = handshake_keep(&request, true, UINT32_MAX);
+        kept = handshake_keep(&request, true, UINT32_MAX, &agents);
         assert_non_null(kept);
         json_decref(written(kept, slice_text("[]")));
-        free(kept);
+        handshake_free(kept, &agents);
     }
+}
+
+static void test_a_user_agent_is_kept_once_for_all_who_have_it_and_not_longer(void **state)
+{
+    static const char head[] = "GET /?a=%u HTTP/1.1\r\nHost: x\r\nUser-Agent: A %u\r\n\r\n";
+    static char *kept[AGENTS_MAX + 2];
+    char text[128], agent[32];
+
+    (void)state;
+    for (uint32_t i = 0; i < AGENTS_MAX + 2; i++) { /* the last two find the table full */
+        struct http_request request;
+
+        (void)snprintf(text, sizeof text, head, i, i);
+        request = parsed(text);
+        kept[i] = handshake_keep(&request, false, 0, &agents);
+        assert_int_equal(agents.n, i < AGENTS_MAX ? i + 1 : AGENTS_MAX);
+        request.target = slice_text("/");
+        handshake_free(handshake_keep(&request, false, 0, &agents), &agents);
+    }
+    for (uint32_t i = 0; i < AGENTS_MAX + 2; i++) {
+        json_t *json = written(kept[i], (struct slice){ NULL, 0 });
+
+        (void)snprintf(agent, sizeof agent, "A %u", i);
+        is_text(json_object_get(json, "headers"), "user-agent", agent);
+        json_decref(json);
+        handshake_free(kept[i], &agents);
+    }
+    assert_int_equal(agents.n, 0);
+    for (uint32_t i = 0; i < AGENTS_BUCKETS; i++)
+        assert_null(agents.buckets[i]);
 }
 
 int main(void)
@@ -174,6 +205,7 @@ int main(void)
         cmocka_unit_test(test_bad_escapes_in_the_query_stand_for_themselves),
         cmocka_unit_test(test_full_keeps_every_header_under_its_small_name),
         cmocka_unit_test(test_without_memory_for_it_there_is_an_empty_one),
+        cmocka_unit_test(test_a_user_agent_is_kept_once_for_all_who_have_it_and_not_longer),
         cmocka_unit_test(test_the_worst_request_is_within_what_was_announced),
     };
 

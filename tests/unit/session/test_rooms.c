@@ -105,7 +105,7 @@ static void test_the_last_member_takes_the_place_of_the_one_that_left(void **sta
     assert_true(room_remove(&rooms, room, 1, &moved));
     assert_int_equal(moved.sock, 14);
     assert_int_equal(moved.conn, 4);
-    assert_int_equal(room_at(&rooms, room)->members[1].sock, 14);
+    assert_int_equal(room_members(room_at(&rooms, room))[1].sock, 14);
     assert_false(room_remove(&rooms, room, 3, &moved)); /* the last one itself */
     assert_int_equal(room_at(&rooms, room)->n_members, 3);
     while (room_at(&rooms, room)->n_members > 0)

@@ -51,16 +51,20 @@ static void test_size_is_what_region_bytes_says(void **state)
     assert_int_equal(fstat(fixture.master.fd, &st), 0);
     assert_int_equal(st.st_size, bytes[0]);
     assert_int_equal(fixture.master.header->region_bytes, bytes[0]);
-    assert_int_equal(bytes[1], RING_BYTES + RING_BYTES / RING_UNIT_BYTES * 8);
+    assert_int_equal(bytes[1],
+                     RING_BYTES + RING_BYTES / RING_UNIT_BYTES * 8 + DIRECTORY_BUCKETS * 8);
 }
 
-static void test_only_ring_and_commit_words_take_memory_at_start(void **state)
+static void test_of_large_tables_only_ring_commit_words_and_directory_take_memory_at_start(
+    void **state)
 {
     const struct shm_header *h = fixture.master.header;
     int fd = fixture.master.fd;
 
     (void)state;
     assert_int_equal(lseek(fd, (off_t)h->commits_offset, SEEK_HOLE), (off_t)h->region_bytes);
+    assert_true(lseek(fd, (off_t)h->directory_offset, SEEK_HOLE) >=
+                (off_t)(h->directory_offset + DIRECTORY_BUCKETS * 8));
     /* From the sessions on, the first page that exists is the first of the commit words. */
     assert_int_equal(lseek(fd, (off_t)h->sessions_offset, SEEK_DATA), (off_t)h->commits_offset);
 }
@@ -207,8 +211,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_payload_is_mapped_twice_back_to_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_size_is_what_region_bytes_says, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_only_ring_and_commit_words_take_memory_at_start, setup,
-                                        teardown),
+        cmocka_unit_test_setup_teardown(
+            test_of_large_tables_only_ring_commit_words_and_directory_take_memory_at_start, setup,
+            teardown),
         cmocka_unit_test_setup_teardown(test_nobody_can_cut_or_grow_the_file, setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_a_fresh_region_has_no_commit_no_intent_and_nobody_parked, setup, teardown),

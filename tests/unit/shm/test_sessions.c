@@ -152,6 +152,40 @@ static void test_a_table_is_used_to_the_last_entry_and_again(void **state)
     sessions_free(s);
 }
 
+static void test_sockets_and_engine_sessions_take_from_their_ends_and_then_from_each_others(
+    void **state)
+{
+    struct sessions *s = sessions_new(&fixture.views[1]);
+    uint32_t n = fixture.master.header->sessions_per_slot;
+    uint32_t n_sockets = 0;
+    uint32_t last = SESSION_NONE;
+    uint8_t id[15];
+
+    (void)state;
+    for (uint32_t i = 0; i < 300; i++) {
+        assert_int_equal(session_claim(s, SESSION_SOCKET, i, 0, id), n + i);
+        assert_int_equal(session_claim(s, SESSION_ENGINE, i, 0, id), 2 * n - 1 - i);
+    }
+    for (uint32_t i = 0; i < 300; i++) {
+        session_release(s, n + i);
+        session_release(s, 2 * n - 1 - i);
+    }
+    for (uint32_t i = 0; i < 44; i++) { /* of each, those that do not rest */
+        assert_in_range(session_claim(s, SESSION_SOCKET, i, 0, id), n, n + 43);
+        assert_in_range(session_claim(s, SESSION_ENGINE, i, 0, id), 2 * n - 44, 2 * n - 1);
+    }
+    for (uint32_t index; (index = session_claim(s, SESSION_SOCKET, 0, 0, id)) != SESSION_NONE;
+         n_sockets++)
+        last = index;
+    assert_int_equal(n_sockets, n - 88);
+    assert_in_range(last, 2 * n - 300, 2 * n - 1); /* the other end's, which rested */
+    session_release(s, last);
+    assert_int_equal(session_claim(s, SESSION_ENGINE, 0, 0, id), last);
+    assert_int_equal(session_claim(s, SESSION_ENGINE, 0, 0, id), SESSION_NONE);
+    assert_int_equal(sessions_used(s), n);
+    sessions_free(s);
+}
+
 static void test_few_connections_touch_few_pages(void **state)
 {
     struct sessions *s = sessions_new(&fixture.views[0]);
@@ -316,6 +350,9 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_table_is_used_to_the_last_entry_and_again, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(
+            test_sockets_and_engine_sessions_take_from_their_ends_and_then_from_each_others, setup,
+            teardown),
         cmocka_unit_test_setup_teardown(test_few_connections_touch_few_pages, setup, teardown),
         cmocka_unit_test_setup_teardown(test_ids_do_not_repeat, setup, teardown),
         cmocka_unit_test_setup_teardown(
