@@ -66,21 +66,37 @@ enum http_ws http_ws_check(const struct http_request *r)
     return HTTP_WS_OK;
 }
 
+/* EVP_Digest would look the algorithm up and allocate, for each handshake. Kept for as long as the process. */
+static void sha1(const char *text, size_t n_bytes, unsigned char digest[SHA1_BYTES])
+{
+    static EVP_MD_CTX *context;
+    static EVP_MD *algorithm;
+    unsigned int n_digest = 0;
+    bool done;
+
+    if (context == NULL) {
+        context = EVP_MD_CTX_new();
+        algorithm = EVP_MD_fetch(NULL, "SHA1", NULL);
+    }
+    done = context != NULL && algorithm != NULL &&
+           EVP_DigestInit_ex2(context, algorithm, NULL) == 1 &&
+           EVP_DigestUpdate(context, text, n_bytes) == 1 &&
+           EVP_DigestFinal_ex(context, digest, &n_digest) == 1;
+    assert(done && n_digest == SHA1_BYTES);
+}
+
 void http_ws_accept(char out[HTTP_ACCEPT_CHARS], struct slice key)
 {
     static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
     char text[KEY_CHARS + sizeof guid - 1];
-    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned char digest[SHA1_BYTES];
     unsigned char encoded[HTTP_ACCEPT_CHARS + 1]; /* EVP_EncodeBlock ends it with NUL */
-    unsigned int n_digest = 0;
     int done;
 
     assert(key.n_bytes == KEY_CHARS); /* http_ws_check has seen it */
     memcpy(text, key.bytes, KEY_CHARS);
     memcpy(text + KEY_CHARS, guid, sizeof guid - 1);
-    done = EVP_Digest(text, sizeof text, digest, &n_digest, EVP_sha1(), NULL);
-    assert(done == 1);
-    assert(n_digest == SHA1_BYTES);
+    sha1(text, sizeof text, digest);
     done = EVP_EncodeBlock(encoded, digest, SHA1_BYTES);
     assert(done == HTTP_ACCEPT_CHARS);
     memcpy(out, encoded, HTTP_ACCEPT_CHARS);
