@@ -26,6 +26,7 @@
 #define SILENT_MS             2500 /* then a PING */
 #define DEAF_MS               5000 /* and no answer for that long: made anew */
 #define STABLE_MS             2000 /* up for that long, it was no mere attempt */
+#define PATIENCE_MS           10   /* how long answers to messages may lie unread */
 
 void link_init(struct link *l, const struct config_redis *redis, struct tls_context *tls,
                const char *name)
@@ -358,8 +359,24 @@ void link_on_greeting(struct link *l, const redisReply *reply, uint64_t now_ms)
 
 /* --- events and time --- */
 
+/* Are answers to a few messages all that is to come? Nobody waits for them, and they come just before Redis hands the messages on: whoever is woken for
+ * them takes the CPU from the messages. They are read when something else has woken us, or a little later. */
+static bool is_patient(const struct link *l)
+{
+    if (!l->keeps || l->state != LINK_UP || l->_n_flight == 0 ||
+        l->_n_flight > LINK_FLIGHT_MAX / 2 || l->_flight_bytes > LINK_FLIGHT_BYTES / 2 ||
+        l->_messages.n_commands > 0)
+        return false;
+    for (uint32_t i = 0; i < l->_n_flight; i++)
+        if (!l->_flight[(l->_flight_at + i) % LINK_FLIGHT_MAX].are_messages)
+            return false;
+    return true;
+}
+
 short link_events(const struct link *l)
 {
+    short in = is_patient(l) ? POLLRDHUP : POLLIN;
+
     switch ((enum link_state)l->state) {
     case LINK_DOWN: return 0;
     case LINK_RESOLVING: return POLLIN;
@@ -368,8 +385,7 @@ short link_events(const struct link *l)
     case LINK_GREETING:
     case LINK_UP: break;
     }
-    return l->_stage != NULL || (l->_tls != NULL && tls_wants_write(l->_tls)) ? POLLIN | POLLOUT
-                                                                              : POLLIN;
+    return l->_stage != NULL || (l->_tls != NULL && tls_wants_write(l->_tls)) ? in | POLLOUT : in;
 }
 
 bool link_on_events(struct link *l, short events, bool read, uint64_t now_ms,
@@ -393,7 +409,8 @@ bool link_on_events(struct link *l, short events, bool read, uint64_t now_ms,
         break;
     case LINK_GREETING:
     case LINK_UP:
-        if (read && ((events & ~POLLOUT) != 0 || (l->_tls != NULL && tls_pending(l->_tls))))
+        if (read && ((events & ~POLLOUT) != 0 || is_patient(l) ||
+                     (l->_tls != NULL && tls_pending(l->_tls))))
             link_read(l, now_ms, on_reply, context);
         break;
     }
@@ -455,5 +472,7 @@ uint32_t link_wait_ms(const struct link *l, uint64_t now_ms)
         return l->_retry_at_ms > now_ms ? (uint32_t)(l->_retry_at_ms - now_ms) : 0;
     if (l->_tls != NULL && tls_pending(l->_tls))
         return 0;
+    if (is_patient(l))
+        return PATIENCE_MS;
     return l->state == LINK_UP ? 1000 : 100;
 }

@@ -38,10 +38,10 @@ uint32_t cluster_fds(const struct cluster *c, struct pollfd *fds, bool read)
         short in = n->used ? link_events(&n->in) : 0;
         short out = n->used ? link_events(&n->out) : 0;
 
-        fds[2 * i] =
-            (struct pollfd){ n->used ? n->in.fd : -1, (short)(read ? in : in & ~POLLIN), 0 };
-        fds[2 * i + 1] =
-            (struct pollfd){ n->used ? n->out.fd : -1, (short)(read ? out : out & ~POLLIN), 0 };
+        fds[2 * i] = (struct pollfd){ n->used ? n->in.fd : -1,
+                                      (short)(read ? in : in & ~(POLLIN | POLLRDHUP)), 0 };
+        fds[2 * i + 1] = (struct pollfd){ n->used ? n->out.fd : -1,
+                                          (short)(read ? out : out & ~(POLLIN | POLLRDHUP)), 0 };
         n_fds = n->used ? 2 * i + 2 : n_fds;
     }
     return n_fds;

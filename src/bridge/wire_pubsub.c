@@ -241,8 +241,10 @@ static uint32_t set_fds(struct bridge *b, struct pollfd *fds)
     short in = link_events(&b->in);
     short out = link_events(&b->out);
 
-    fds[0] = (struct pollfd){ b->in.fd, (short)(bridge_is_full(b) ? in & ~POLLIN : in), 0 };
-    fds[1] = (struct pollfd){ b->out.fd, (short)(bridge_is_full(b) ? out & ~POLLIN : out), 0 };
+    fds[0] = (struct pollfd){ b->in.fd,
+                              (short)(bridge_is_full(b) ? in & ~(POLLIN | POLLRDHUP) : in), 0 };
+    fds[1] = (struct pollfd){ b->out.fd,
+                              (short)(bridge_is_full(b) ? out & ~(POLLIN | POLLRDHUP) : out), 0 };
     return 2;
 }
 

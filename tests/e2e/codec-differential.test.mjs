@@ -1,7 +1,7 @@
 // codec-differential.test.mjs: our MessagePack codec against notepack.io, value by value.   @test no-asan parallel soak-too timeout=900
 //
 // Generated values go both ways through a small C program (tests/unit/proto/codec_driver.c) and through notepack.io with
-// what Socket.IO's parser does around it. CODEC_VALUES (10000; 100000 in a soak; 2000 under a sanitizer) says how many, CODEC_SEED which; the seed is printed on failure.
+// what Socket.IO's parser does around it. CODEC_VALUES (5000; 100000 in a soak; 2000 under a sanitizer) says how many, CODEC_SEED which; the seed is printed on failure.
 import { test } from "node:test";
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
@@ -13,7 +13,7 @@ import { isDeepStrictEqual } from "node:util";
 
 const root = process.env.PEAL_ROOT ?? path.resolve(import.meta.dirname ?? ".", "../..");
 const notepack = createRequire(path.join(root, "tests/package.json"))("notepack.io");
-const COUNT = Number(process.env.CODEC_VALUES ?? (process.env.PEAL_SAN ? 2000 : process.env.PEAL_SOAK ? 100000 : 10000));
+const COUNT = Number(process.env.CODEC_VALUES ?? (process.env.PEAL_SAN ? 2000 : process.env.PEAL_SOAK ? 100000 : 5000));
 const SEED = Number(process.env.CODEC_SEED ?? Date.now() % 2 ** 31);
 
 // ---- a seeded source of values

@@ -20,7 +20,7 @@ async function runToEnd(t, name, args) {
 function canned(row, { rate = () => 1000, p99 = () => 1 } = {}) {
   const side = (name) => ({ name, dialect: 'plain', per_cpu_s: [0.9, 1, 1.2].map((x) => x * rate(name)), p50_us: [100, 110, 120], p99_us: [1, 1, 1].map((x) => x * 1000 * p99(name)) });
   return Object.fromEntries(Object.entries(row.runs).map(([name, run]) => [name,
-    { unit: 'deliveries', members: 1000, rate: 0, ok: true, bytes_per_connection: run.program === 'idle' ? 400 : undefined, sides: run.sides?.map(side) }]));
+    { unit: 'deliveries', members: 1000, rate: 0, ok: true, ...(run.program === 'idle' ? { bytes_per_connection: 400, own_bytes_per_connection: 300 } : {}), sides: run.sides?.map(side) }]));
 }
 
 const barsOf = (id, results) => {

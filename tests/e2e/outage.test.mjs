@@ -2,7 +2,7 @@
 // bridge's memory stays within redis_buffer_bytes and what a bridge needs anyway, and messages go both ways again within 5 s of Redis being back, without
 // anybody's doing. What peers get is in order and never twice, and each message that they do not get is counted.
 //
-// Messages a second: PEAL_OUTAGE_RATE, else 400; with PEAL_FULL=1 5,000, and outages of 30 s instead of 8. @test parallel no-asan timeout=600
+// Messages a second: PEAL_OUTAGE_RATE, else 250; with PEAL_FULL=1 5,000, and outages of 30 s instead of 8. @test parallel no-asan timeout=600
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { defer, ioClient, pealBinary, redisClient, sleep, slow, startForwarder, startNodeServer, startPeal, startRedis, test, waitFor, wsClient } from './lib/index.mjs';
@@ -10,7 +10,7 @@ import { startNamespace } from './lib/cable.mjs';
 import { relay, startLoad } from './lib/load.mjs';
 
 const FULL = process.env.PEAL_FULL === '1';
-const RATE = Number(process.env.PEAL_OUTAGE_RATE ?? (FULL ? 5000 : slow > 1 ? 250 : 400));
+const RATE = Number(process.env.PEAL_OUTAGE_RATE ?? (FULL ? 5000 : 250));
 const OUTAGE_MS = FULL ? 30000 : 8000; // longer than a connection is waited for that does not answer
 const BUFFER = 4 << 20;
 const GROWTH_MAX = BUFFER + (slow > 1 ? 64 << 20 : 6 << 20); // and in flight, what the reader holds, and the allocator's reserve
