@@ -5,7 +5,7 @@
 #   make client       put the Socket.IO client bundles of the npm package into build/client, for client_files
 #   make modules      the example modules of tests/modules, into build/modules
 #   make install      install into DESTDIR and PREFIX (/usr/local)
-#   make test         unit, corpora, models, sim, faults, e2e; then again under sanitizers  (about 20 minutes)
+#   make test         unit, corpora, models, sim, faults, e2e; then again under sanitizers  (under 20 minutes)
 #   make test SAN=address,undefined      the same tests with one sanitizer only (or SAN=thread, or SAN=none)
 #   make test SUITES=unit FILTER=ring    some suites only, and of those what matches
 #   make unit (corpus, model, sim, fault, e2e)    short for make test SUITES=unit SAN= , without sanitizers

@@ -1,5 +1,5 @@
 // namespaces.test.mjs: names that clients choose (`/name*`) come and go without end, have a bound that costs nobody else anything, and never get another's messages.
-// @test parallel timeout=300
+// @test timeout=300
 import assert from 'node:assert/strict';
 import { httpRequest, redisClient, startNodeServer, startPeal, startRedis, test, waitFor } from './lib/index.mjs';
 import { logged } from './lib/cluster.mjs';
@@ -71,9 +71,10 @@ test('names in use are refused beyond the share of their prefix, and no other na
   assert.equal(await hold(c, '/room', share, share + 1), 0);
   // What is left can be had, by whoever comes; what only one of two has left cannot.
   a.say('1/dyn-0,');
+  assert.deepEqual(await a.fence(), []);
   assert.equal(await hold(b, '/dyn', 3000, 3001), 0);
   c.say('1/dyn-0,');
-  await c.fence();
+  assert.deepEqual(await c.fence(), []);
   assert.equal(await hold(b, '/dyn', 3000, 3002), 1);
   assert.equal((await connect(a, '/dyn-0')).joined, false);
   assert.equal(await emit(peal, '/dyn-3000', 'new'), 200);
@@ -122,6 +123,7 @@ test('the cluster is subscribed to the names that are there, and to no more', as
   await node.run(({ io }) => void io.of('/dyn-7').emit('e', 'from Node'));
   assert.equal(await ws.hear(), '2/dyn-7,["e","from Node"]');
   const client = await logged(t, node, { namespace: '/dyn-only-there' });
+  await waitFor(async () => (await count('/dyn-only-there')) === 1, { what: "the Node server's subscription" }); // it comes after CONNECT's answer
   assert.equal(await emit(peal, '/dyn-only-there', 'from Peal'), 200); // though no client of Peal's is in it
   await waitFor(() => client.log.length > 0, { what: 'an event in a namespace of another host' });
   assert.deepEqual(client.log[0].slice(0, 2), ['e', 'from Peal']);
