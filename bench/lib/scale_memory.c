@@ -185,7 +185,7 @@ static int compare_growth(const void *a, const void *b)
 static void slabs_json(struct json *j, const struct scale_memory *now,
                        const struct scale_memory *before)
 {
-    struct growth grown[SLAB_CACHES_MAX];
+    struct growth grown[SLAB_CACHES_MAX] = { 0 };
 
     for (uint32_t i = 0; i < now->n_caches; i++) {
         const struct slab_cache *c = &now->caches[i];
