@@ -102,18 +102,15 @@ static void batch_run(struct group *g, const struct engine_config *config, uint3
 static int group_main(uint32_t index, void *ctx)
 {
     static struct group g;
-    struct engine_config config = {
-        .n_targets = 1, .nsp = "/", .connect_timeout_ms = 60000, .sources = 32
-    };
+    struct engine_config config = contest_engine(ctx, index);
     const struct batch_shared *b;
 
     g.side = ctx;
     g.index = index;
     b = g.side->own;
     contest_pin(&opt.contest);
-    config.dialect = g.side->kind->dialect;
     config.connect_parallel = opt.parallel;
-    config.process = index;
+    config.sources = 32;
     config.target_of = target_of;
     config.on_open = on_open;
     config.on_message = on_message;

@@ -110,16 +110,11 @@ static void prepare_message(struct group *g)
 static int group_main(uint32_t index, void *ctx)
 {
     static struct group g;
-    struct engine_config config = {
-        .n_targets = 1, .nsp = "/", .connect_parallel = 128, .connect_timeout_ms = 60000
-    };
+    struct engine_config config = contest_engine(ctx, index);
 
     g.side = ctx;
     g.index = index;
     contest_pin(&opt.contest);
-    config.dialect = g.side->kind->dialect;
-    config.sources = 16;
-    config.process = index;
     config.target_of = target_of;
     config.on_open = on_open;
     config.on_message = on_message;

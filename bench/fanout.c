@@ -258,9 +258,7 @@ static void watch_schedule(struct engine *e)
 static int group_main(uint32_t index, void *ctx)
 {
     static struct group g;
-    struct engine_config config = {
-        .n_targets = 1, .nsp = "/", .connect_parallel = 128, .connect_timeout_ms = 60000
-    };
+    struct engine_config config = contest_engine(ctx, index);
 
     g.side = ctx;
     g.shared = g.side->shared;
@@ -269,9 +267,6 @@ static int group_main(uint32_t index, void *ctx)
     g.members = driver_share_of(opt.members, index, g.side->n_procs);
     g.publishers = index == 0 ? opt.rooms : 0;
     contest_pin(&opt.contest);
-    config.dialect = g.side->kind->dialect;
-    config.sources = 16;
-    config.process = index;
     config.target_of = target_of;
     config.on_open = on_open;
     config.on_message = on_message;

@@ -25,6 +25,17 @@ void contest_pin(const struct contest_options *o)
     proc_pin(o->client_cpus ? o->client_cpus : all & ~(uint64_t)o->server_cpus);
 }
 
+struct engine_config contest_engine(const struct side *s, uint32_t index)
+{
+    return (struct engine_config){ .n_targets = 1,
+                                   .nsp = "/",
+                                   .dialect = s->kind->dialect,
+                                   .connect_parallel = 128,
+                                   .connect_timeout_ms = 60000,
+                                   .sources = 16,
+                                   .process = index };
+}
+
 void contest_ready(struct side *s)
 {
     atomic_fetch_add(&s->shared->processes_ready, 1);

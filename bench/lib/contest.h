@@ -109,6 +109,8 @@ int contest_main(const struct contest *c);
 
 /* For client processes. */
 void contest_pin(const struct contest_options *o);
+/* What all programs ask of the engine of client process `index`; callbacks and `ctx` are the caller's. */
+struct engine_config contest_engine(const struct side *s, uint32_t index);
 /* All clients of this process are connected and in their rooms. */
 void contest_ready(struct side *s);
 /* Voids the run; the first reason is printed. */

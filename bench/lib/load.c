@@ -241,6 +241,18 @@ uint64_t load_message(struct load_process *p, const struct client *c)
     return now;
 }
 
+void load_on_message(struct engine *e, struct client *c, const char *data, size_t n, bool binary)
+{
+    struct load_process *p = e->config.ctx;
+    struct sio_packet packet;
+
+    if (e->config.dialect == DIALECT_SOCKETIO && !binary &&
+        sio_parse(data, n, e->config.nsp, &packet) == WIRE_OK && packet.type == SIO_ACK)
+        atomic_fetch_add(&p->shared->joined_total, 1);
+    else
+        (void)load_message(p, c);
+}
+
 void load_gaps(struct load_process *p)
 {
     for (uint32_t i = 0; i < p->engine.n_clients; i++) {

@@ -174,6 +174,8 @@ void load_opened(struct load_process *p);
 void load_closed(struct load_process *p, const struct client *c, bool was_open, bool wanted);
 /* Client: a message came; keeps the gap. Returns the time. */
 uint64_t load_message(struct load_process *p, const struct client *c);
+/* Client: on_message of scenarios in which nothing but joins is asked: counts an answer as a join, the rest as messages. */
+void load_on_message(struct engine *e, struct client *c, const char *data, size_t n, bool binary);
 /* Client: enters the gaps of those still open into the shared histogram. */
 void load_gaps(struct load_process *p);
 /* Client: asks for the room with acknowledgement id 0 (Socket.IO); `number` UINT32_MAX: "ROOM", else "ROOM-NUMBER". */

@@ -32,18 +32,6 @@ static void on_close(struct engine *e, struct client *c, bool was_open)
     load_closed(e->config.ctx, c, was_open, c->cause == CAUSE_OURS);
 }
 
-static void on_message(struct engine *e, struct client *c, const char *data, size_t n, bool binary)
-{
-    struct load_process *p = e->config.ctx;
-    struct sio_packet packet;
-
-    if (e->config.dialect == DIALECT_SOCKETIO && !binary &&
-        sio_parse(data, n, e->config.nsp, &packet) == WIRE_OK && packet.type == SIO_ACK)
-        atomic_fetch_add(&p->shared->joined_total, 1);
-    else
-        (void)load_message(p, c);
-}
-
 static void on_ping(struct engine *e, struct client *c)
 {
     struct load_process *p = e->config.ctx;
@@ -65,7 +53,7 @@ static int idle_main(uint32_t index, void *ctx)
 {
     static struct load_process p;
     struct engine_config config = {
-        .on_open = on_open, .on_message = on_message, .on_close = on_close, .on_ping = on_ping
+        .on_open = on_open, .on_message = load_on_message, .on_close = on_close, .on_ping = on_ping
     };
     const struct load *l = ctx;
 

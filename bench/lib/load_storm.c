@@ -91,18 +91,6 @@ static void on_close(struct engine *e, struct client *c, bool was_open)
     raise_u32(&s->shared->back_off_max_ms, s->back_off_ms[c->id]);
 }
 
-static void on_message(struct engine *e, struct client *c, const char *data, size_t n, bool binary)
-{
-    struct load_process *p = e->config.ctx;
-    struct sio_packet packet;
-
-    if (e->config.dialect == DIALECT_SOCKETIO && !binary &&
-        sio_parse(data, n, e->config.nsp, &packet) == WIRE_OK && packet.type == SIO_ACK)
-        atomic_fetch_add(&p->shared->joined_total, 1);
-    else
-        (void)load_message(p, c);
-}
-
 static void begin_due(struct storm *s)
 {
     struct engine *e = &s->load.engine;
@@ -122,7 +110,7 @@ static int storm_main(uint32_t index, void *ctx)
 {
     static struct storm s;
     struct engine_config config = { .on_open = on_open,
-                                    .on_message = on_message,
+                                    .on_message = load_on_message,
                                     .on_close = on_close };
     const struct load *l = ctx;
     struct engine *e = &s.load.engine;

@@ -76,9 +76,11 @@ int admin_main(const struct child *child)
     metrics_init(&a->metrics, &a->region);
     rules_init(a);
     signal_fd = signals_open();
-    error = signal_fd < 0                               ? signal_fd
-            : packer_open(&a->packer, &a->ring, a->row) ? server_run(a, signal_fd)
-                                                        : -ENOMEM;
+    error = signal_fd < 0 ? signal_fd : 0;
+    if (error == 0 && !packer_open(&a->packer, &a->ring, a->row))
+        error = -ENOMEM;
+    if (error == 0)
+        error = server_run(a, signal_fd);
     if (error != 0)
         log_error("admin_start_failed", "what=server error=%s", strerror(-error));
     if (signal_fd >= 0)

@@ -52,7 +52,7 @@ void memory_bound_sum(struct memory_bound *out, const struct config *c,
                             WORKER_CONTROL_ARENA_BYTES +
                             (uint64_t)WORKER_DEFERRED_MAX * MEMORY_DEFERRED +
                             (uint64_t)PENDING_CONNECTS_MAX * MEMORY_PENDING_CONNECT +
-                            (uint64_t)DIRECTORY_BUCKETS * sizeof(uint32_t) + memory_of_apps(c) +
+                            (uint64_t)DIRECTORY_BUCKETS * sizeof(uint16_t) + memory_of_apps(c) +
                             memory_of_packer(c) + memory_of_inflater(c);
 
     *out = (struct memory_bound){ 0 };
@@ -65,7 +65,7 @@ void memory_bound_sum(struct memory_bound *out, const struct config *c,
     out->receive = RECEIVE_BYTES_HOST;
     out->outq = c->outq_bytes_total;
     out->inbound = c->inbound_bytes_total;
-    out->workers = worker * c->workers;
+    out->workers = worker * c->workers + memory_of_packer(c); /* the admin process appends, too */
     if (c->redis
             .enabled) /* a reply lies in the reader's buffer and in the copy that is handed out */
         out->bridge = c->redis_buffer_bytes + 2 * (2ull * LINK_REPLY_MAX + LINK_COMMANDS_MAX) +

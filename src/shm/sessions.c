@@ -401,7 +401,6 @@ void session_release(struct sessions *s, uint32_t index)
 {
     union entry none = { .words = { 0 } };
     struct shm_session *e = &s->region->sessions[index];
-
     bool is_socket = e->kind != SESSION_ENGINE;
 
     assert(e->kind != SESSION_FREE);

@@ -358,6 +358,50 @@ static void test_a_command_goes_ahead_and_its_answer_is_not_a_messages(void **st
     assert_int_equal(l.n_published, 1);
 }
 
+static void test_nobody_is_woken_for_answers_to_a_few_messages(void **state)
+{
+    struct pollfd p;
+    (void)state;
+
+    come_up();
+    assert_int_equal(link_events(&l), POLLIN);
+    message("one");
+    server_hears("*2\r\n$1\r\nM\r\n$3\r\none\r\n");
+    server_say(":1\r\n");
+    p = (struct pollfd){ l.fd, link_events(&l), 0 };
+    assert_int_equal(poll(&p, 1, 50), 0);
+    assert_int_equal(l.n_published, 0);
+    assert_in_range(link_wait_ms(&l, now_ms), 1, 100); /* but soon somebody looks */
+    (void)link_on_events(&l, 0, true, now_ms, on_reply, NULL);
+    assert_int_equal(l.n_published, 1);
+    assert_int_equal(link_events(&l), POLLIN); /* what comes now, nobody has asked for */
+}
+
+static void test_answers_to_a_command_and_the_end_are_waited_for(void **state)
+{
+    struct slice command = slice_text("C");
+    struct pollfd p;
+    (void)state;
+
+    come_up();
+    message("one");
+    server_hears("*2\r\n$1\r\nM\r\n$3\r\none\r\n");
+    assert_true(link_command(&l, 1, &command));
+    server_hears("*1\r\n$1\r\nC\r\n");
+    assert_int_equal(link_events(&l) & POLLIN, POLLIN);
+    server_say(":1\r\n+OK\r\n");
+    while (!link_is_idle(&l))
+        turn();
+    message("two");
+    server_hears("*2\r\n$1\r\nM\r\n$3\r\ntwo\r\n");
+    close(server);
+    server = -1;
+    p = (struct pollfd){ l.fd, link_events(&l), 0 };
+    assert_int_equal(poll(&p, 1, 5000), 1);
+    turns_until(LINK_DOWN);
+    assert_int_equal(l.dropped[LINK_DROP_CUT], 1);
+}
+
 /* Redis has stopped: neither its socket nor our buffer grows beyond what was agreed. */
 static void test_a_redis_that_does_not_read_gets_no_more_than_the_window(void **state)
 {
@@ -492,6 +536,8 @@ int main(void)
         CASE(test_what_was_in_flight_is_not_repeated_and_what_was_not_is_kept),
         CASE(test_what_is_too_old_is_not_sent),
         CASE(test_a_command_goes_ahead_and_its_answer_is_not_a_messages),
+        CASE(test_nobody_is_woken_for_answers_to_a_few_messages),
+        CASE(test_answers_to_a_command_and_the_end_are_waited_for),
         CASE(test_a_redis_that_does_not_read_gets_no_more_than_the_window),
         CASE(test_a_connection_that_is_silent_is_asked_and_then_given_up),
         CASE(test_replies_that_are_none_only_end_the_connection),
