@@ -34,8 +34,8 @@
 #define PINGS            2u
 #define SLAB_ROUNDS      3u
 #define LEAVE_MS         5000u
-#define RING_BYTES       (64u << 20) /* the default */
-#define RECEIVE_BYTES    (64u << 20) /* of a host: README, limits */
+#define RING_BYTES       (64u << 20)  /* the default */
+#define RECEIVE_BYTES    (512u << 10) /* of a worker */
 #define WORKER_BYTES     (8u << 20)
 
 #define USER_AGENT                                                                             \
@@ -381,8 +381,8 @@ static void launch(struct server *server, const char *side, struct idle_shared *
 static int compare_user_space(struct idle_shared *shared)
 {
     bool is_peal = strncmp(opt.side, "peal", 4) == 0;
-    uint64_t fresh_max = RING_BYTES + RING_BYTES / 64 * sizeof(uint64_t) + RECEIVE_BYTES +
-                         (uint64_t)opt.workers * WORKER_BYTES;
+    uint64_t fresh_max = RING_BYTES + RING_BYTES / 64 * sizeof(uint64_t) +
+                         (uint64_t)opt.workers * (RECEIVE_BYTES + WORKER_BYTES);
     uint32_t base = opt.fresh ? 0 : opt.from;
     struct server server;
     struct driver clients;

@@ -44,8 +44,9 @@
 #define WORKER_NODES_PER_BATCH     65536 /* pending nodes of one batch (fanout.c) */
 #define WORKER_CONTROL_ARENA_BYTES (4u << 20)
 #define WORKER_DEFERRED_MAX        8192 /* acknowledgements, joins and leaves that wait for the cursor */
-#define RECEIVE_BUFFER_BYTES       4096u
-#define RECEIVE_BYTES_HOST         (64u << 20)
+#define CONN_RECEIVE_BATCH         128 /* receives per enter at most, and receive buffers of a worker */
+#define RECEIVE_BUFFER_BYTES       4096u /* of each */
+#define RECEIVE_BYTES_WORKER       (CONN_RECEIVE_BATCH * RECEIVE_BUFFER_BYTES)
 #define WS_CONTEXTS_MAX            1024  /* lent wslay contexts per worker: 4.4 MB */
 #define WORKER_REPLAYS_MAX         16384 /* clients that wait for what they missed */
 #define REPLAY_CHECKS_PER_TURN     32768 /* records times clients that are looked at in one turn */

@@ -12,7 +12,7 @@
 #include "peal/limits.h"
 
 #define PEAL_SHM_MAGIC   0x314c414550ull /* "PEAL1" */
-#define PEAL_SHM_VERSION 6
+#define PEAL_SHM_VERSION 7
 
 #define SHM_LINE __attribute__((aligned(128)))
 

@@ -324,8 +324,6 @@ static const struct {
     { "peal_inbound_evicted_total",
       "Clients closed because half-received messages were over inbound_bytes_total.",
       COUNT_INBOUND_EVICTED },
-    { "peal_receive_starved_total", "Receives that found no free buffer and were tried again.",
-      COUNT_RECV_ENOBUFS },
     { "peal_sends_short_total", "Sends that a full socket took in part.", COUNT_SEND_SHORT },
     { "peal_sends_blocked_total", "Sends that a full socket did not take.", COUNT_SEND_AGAIN },
     { "peal_uring_enters_total", "System calls of the workers' loops.", COUNT_ENTERS },
@@ -441,7 +439,7 @@ static void write_memory(struct scrape *s)
     labelled(s, name, "kind", "ring", ring);
     labelled(s, name, "kind", "commits", commits);
     labelled(s, name, "kind", "tables", h->region_bytes - ring - commits);
-    labelled(s, name, "kind", "receive_buffers", RECEIVE_BYTES_HOST);
+    labelled(s, name, "kind", "receive_buffers", (uint64_t)h->n_workers * RECEIVE_BYTES_WORKER);
     labelled(s, name, "kind", "outq", outq);
     labelled(s, name, "kind", "inbound", inbound);
 }

@@ -101,6 +101,11 @@ bool batch_idle(const struct batch *b)
     return b->dirty_at == b->n_dirty;
 }
 
+uint32_t batch_pending(const struct batch *b)
+{
+    return b->n_dirty - b->dirty_at;
+}
+
 static void reset(struct batch *b)
 {
     b->n_nodes = ROOTS;
@@ -345,7 +350,7 @@ static void forget_iovs(struct batch *b)
 
 static void submit(struct batch *b)
 {
-    loop_flush_sends(b->conns->loop, CONN_OP_SEND, on_sent, b);
+    loop_flush(b->conns->loop, CONN_OP_SEND, on_sent, b);
 }
 
 bool batch_flush(struct batch *b, uint32_t budget, uint64_t now_ms)
@@ -435,7 +440,7 @@ static bool send_queued(struct batch *b, struct conn *c)
         n_bytes += iov[i].iov_len;
     loop_sendv(b->conns->loop, c->fd, iov, n,
                tag_pack(CONN_OP_SEND, conn_index(b->conns, c), c->generation));
-    loop_flush_sends(b->conns->loop, CONN_OP_SEND, on_writable_sent, &sent);
+    loop_flush(b->conns->loop, CONN_OP_SEND, on_writable_sent, &sent);
     assert(sent.done);
     b->stats.n_sends++;
     if (sent.result < 0 && sent.result != -EAGAIN && sent.result != -EINTR &&

@@ -53,6 +53,7 @@ MUST_USE enum outq_result batch_bytes(struct batch *b, struct conn *c, const voi
 /* Sends what is queued, to at most `budget` connections; true: everything is out, and the ring may move on. */
 MUST_USE bool batch_flush(struct batch *b, uint32_t budget, uint64_t now_ms);
 bool batch_idle(const struct batch *b);
+uint32_t batch_pending(const struct batch *b); /* connections that have something to be sent */
 
 /* Everything that is pending for this connection is with the kernel or in its out-queue when this returns. */
 void batch_settle(struct batch *b, struct conn *c);

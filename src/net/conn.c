@@ -3,7 +3,9 @@
  * Invariant: n_ops counts the requests whose final completion has not been handled; a slot is FREE only with n_ops == 0 and its descriptor
  *            closed by a request of its own, so a descriptor number is never reused while something in the kernel still means the old one.
  * Why poll:  an armed multishot poll costs 254 bytes of kernel memory, an armed receive 830 or more; idle connections are most of them. The poll
- *            tells of each arrival (edge), so a receive goes on until it came back short with nothing new told meanwhile. */
+ *            tells of each arrival (edge), so receiving goes on until it came back short with nothing new told meanwhile.
+ * Why batch: receives that do not wait complete when they are submitted, so a few buffers serve everybody and stay in the cache, as do the
+ *            sockets until they are answered; that many to a system call leave next to nothing of its cost. */
 #include "net/conn.h"
 
 #include <assert.h>
@@ -13,6 +15,8 @@
 #include <sys/socket.h>
 
 #include "peal/limits.h"
+
+#define NO_RESULT INT32_MIN
 
 static const uint8_t may_become[CONN_STATES] = {
     [CONN_FREE] = 1u << CONN_HTTP | 1u << CONN_OPEN, /* OPEN at once: virtual */
@@ -34,10 +38,10 @@ bool conn_alive(const struct conn *c)
     return c->state == CONN_HTTP || c->state == CONN_OPEN || c->state == CONN_CLOSING;
 }
 
-static void *reserve(size_t bytes)
+static void *reserve(size_t bytes, int flags)
 {
-    void *area = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *area =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
 
     return area == MAP_FAILED ? NULL : area;
 }
@@ -50,10 +54,11 @@ int conns_init(struct conns *cs, struct loop *loop, uint32_t sockets_max, uint32
     assert(sockets_max > 0 && sockets_max <= 1u << 24 && max <= 1u << 24);
     *cs =
         (struct conns){ .loop = loop, .max = max, .sockets_max = sockets_max, ._free = CONN_NONE };
-    cs->hot = reserve((size_t)max * sizeof *cs->hot);
-    cs->cold = reserve((size_t)max * sizeof *cs->cold);
-    cs->starved = reserve((size_t)max * sizeof *cs->starved);
-    if (cs->hot == NULL || cs->cold == NULL || cs->starved == NULL)
+    cs->hot = reserve((size_t)max * sizeof *cs->hot, MAP_NORESERVE);
+    cs->cold = reserve((size_t)max * sizeof *cs->cold, MAP_NORESERVE);
+    cs->_readable = reserve((size_t)max * sizeof *cs->_readable, MAP_NORESERVE);
+    cs->_buffers = reserve(RECEIVE_BYTES_WORKER, MAP_POPULATE);
+    if (cs->hot == NULL || cs->cold == NULL || cs->_readable == NULL || cs->_buffers == NULL)
         return -ENOMEM;
     wheel_init(&cs->wheel, cs->hot, sizeof *cs->hot, offsetof(struct conn, timer), max, now_ms);
     return 0;
@@ -71,14 +76,6 @@ static void arm_poll(struct conns *cs, struct conn *c)
     c->n_ops++;
 }
 
-static void arm_recv(struct conns *cs, struct conn *c)
-{
-    assert((c->flags & CONN_READING) == 0);
-    loop_recv(cs->loop, c->fd, tag_of(cs, c, CONN_OP_RECV));
-    c->flags = (uint16_t)((c->flags | CONN_READING) & ~CONN_READ_MORE);
-    c->n_ops++;
-}
-
 static uint32_t take_slot(struct conns *cs, int fd, const struct peer_address *peer)
 {
     uint32_t index = cs->_free;
@@ -91,9 +88,11 @@ static uint32_t take_slot(struct conns *cs, int fd, const struct peer_address *p
     else
         return CONN_NONE;
     c = &cs->hot[index];
-    *c = (struct conn){
-        .fd = fd, .generation = c->generation + 1, .owner = CONN_NONE, .kind = CONN_PLAIN_HTTP
-    };
+    *c = (struct conn){ .fd = fd,
+                        .generation = c->generation + 1,
+                        .owner = CONN_NONE,
+                        .kind = CONN_PLAIN_HTTP,
+                        .flags = c->flags & CONN_LISTED };
     cs->cold[index] = (struct conn_cold){ .peer = *peer };
     cs->n_used++;
     return index;
@@ -117,7 +116,7 @@ uint32_t conn_open(struct conns *cs, int fd, const struct peer_address *peer)
     uint32_t index = conn_open_handed(cs, fd, peer);
 
     if (index != CONN_NONE)
-        arm_recv(cs, &cs->hot[index]); /* most clients have sent their request by now */
+        conn_read_next(cs, &cs->hot[index]); /* most clients have sent their request by now */
     return index;
 }
 
@@ -128,7 +127,7 @@ uint32_t conn_open_virtual(struct conns *cs, const struct peer_address *peer)
 
     if (index == CONN_NONE)
         return CONN_NONE;
-    cs->hot[index].flags = CONN_VIRTUAL;
+    cs->hot[index].flags |= CONN_VIRTUAL;
     cs->n_virtual++;
     conn_become(&cs->hot[index], CONN_OPEN);
     return index;
@@ -154,35 +153,68 @@ void conn_read_next(struct conns *cs, struct conn *c)
 {
     if (c->state == CONN_DYING || c->state == CONN_FREE)
         return;
-    if ((c->flags & CONN_READ_MORE) != 0 &&
-        (c->flags & (CONN_READING | CONN_PAUSED | CONN_STARVED | CONN_VIRTUAL)) == 0)
-        arm_recv(cs, c);
+    if ((c->flags & (CONN_READ_MORE | CONN_LISTED | CONN_PAUSED | CONN_VIRTUAL)) != CONN_READ_MORE)
+        return;
+    c->flags |= CONN_LISTED;
+    cs->_readable[(cs->_readable_at + cs->n_readable++) % cs->max] = conn_index(cs, c);
 }
 
-bool conn_on_received(struct conns *cs, struct conn *c, const struct loop_event *event)
+/* The next of the list from which is to be received; NULL: its entry was out of date. */
+static struct conn *next_readable(struct conns *cs)
 {
-    c->flags &= (uint16_t)~CONN_READING;
-    if (conn_op_done(cs, c, CONN_OP_RECV) || c->state == CONN_DYING)
-        return false;
-    switch (event->result) {
-    case -EAGAIN:
-        conn_read_next(cs, c); /* something may have been told in between */
-        return false;
-    case -ENOBUFS:
-        c->flags |= CONN_STARVED | CONN_READ_MORE;
-        cs->starved[cs->n_starved++] = conn_index(cs, c);
-        return false;
-    case -EINTR:
-        c->flags |= CONN_READ_MORE;
-        conn_read_next(cs, c);
-        return false;
-    default: break;
+    struct conn *c = &cs->hot[cs->_readable[cs->_readable_at]];
+
+    cs->_readable_at =
+        --cs->n_readable == 0 ? 0 : (cs->_readable_at + 1) % cs->max; /* few pages are touched */
+    assert((c->flags & CONN_LISTED) != 0);
+    c->flags &= (uint16_t)~CONN_LISTED;
+    /* ended, or paused, since; or its slot has another one, which has nothing yet */
+    if (c->state == CONN_DYING || c->state == CONN_FREE ||
+        (c->flags & (CONN_READ_MORE | CONN_PAUSED | CONN_VIRTUAL)) != CONN_READ_MORE)
+        return NULL;
+    c->flags &= (uint16_t)~CONN_READ_MORE;
+    return c;
+}
+
+static void on_result(void *context, uint64_t tag, int32_t result)
+{
+    int32_t *results = context;
+
+    results[tag_index(tag)] = result;
+}
+
+void conns_receive(struct conns *cs, uint32_t *left, conn_received received, void *context)
+{
+    struct conn *these[CONN_RECEIVE_BATCH];
+    int32_t results[CONN_RECEIVE_BATCH];
+    uint32_t n = 0;
+
+    for (; *left > 0 && n < CONN_RECEIVE_BATCH; (*left)--) {
+        struct conn *c = next_readable(cs);
+
+        if (c == NULL)
+            continue;
+        loop_recv(cs->loop, c->fd, &cs->_buffers[(size_t)n * RECEIVE_BUFFER_BYTES],
+                  RECEIVE_BUFFER_BYTES, tag_pack(CONN_OP_RECV, n, 0));
+        results[n] = NO_RESULT;
+        these[n++] = c;
     }
-    /* a full buffer: there may be more; an announced end: it comes behind the bytes and is not told again */
-    if (event->result == (int32_t)RECEIVE_BUFFER_BYTES ||
-        (event->result > 0 && (c->flags & CONN_EOF) != 0))
-        c->flags |= CONN_READ_MORE;
-    return true;
+    if (n > 0)
+        loop_flush(cs->loop, CONN_OP_RECV, on_result, results);
+    for (uint32_t i = 0; i < n; i++) {
+        struct conn *c = these[i];
+
+        assert(results[i] != NO_RESULT);
+        if (c->state == CONN_DYING || results[i] == -EAGAIN)
+            continue; /* ended by one before it: its slot is not free before its last event */
+        /* a full buffer: there may be more; an announced end: it comes behind the bytes and is not told again */
+        if (results[i] == -EINTR || results[i] == (int32_t)RECEIVE_BUFFER_BYTES ||
+            (results[i] > 0 && (c->flags & CONN_EOF) != 0))
+            c->flags |= CONN_READ_MORE;
+        if (results[i] != -EINTR)
+            received(context, c, &cs->_buffers[(size_t)i * RECEIVE_BUFFER_BYTES], results[i]);
+        conn_read_next(cs, c);
+    }
 }
 
 bool conn_has_unread(const struct conn *c)
@@ -200,20 +232,6 @@ void conn_pause(struct conn *c)
 void conn_resume(struct conn *c)
 {
     c->flags &= (uint16_t)~CONN_PAUSED;
-}
-
-void conn_feed_starved(struct conns *cs)
-{
-    uint32_t n = cs->n_starved;
-
-    cs->n_starved = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        struct conn *c = &cs->hot[cs->starved[i]];
-
-        assert((c->flags & CONN_STARVED) != 0);
-        c->flags &= (uint16_t)~CONN_STARVED;
-        conn_read_next(cs, c);
-    }
 }
 
 void conn_want_writable(struct conns *cs, struct conn *c)
@@ -264,29 +282,15 @@ void conn_kill(struct conns *cs, struct conn *c)
     loop_close(cs->loop, c->fd, tag_of(cs, c, CONN_OP_CLOSE));
 }
 
-/* Its slot may starve again before the list is looked at: two entries of one slot could be more than the list holds. */
-static void forget_starved(struct conns *cs, const struct conn *c)
-{
-    uint32_t i = 0;
-
-    while (cs->starved[i] != conn_index(cs, c)) {
-        i++;
-        assert(i < cs->n_starved);
-    }
-    cs->starved[i] = cs->starved[--cs->n_starved];
-}
-
 static void release(struct conns *cs, struct conn *c)
 {
     assert(c->n_ops == 0);
     assert(conn_cold(cs, c)->input == NULL);
     assert(conn_cold(cs, c)->exchange == NULL);
-    if ((c->flags & CONN_STARVED) != 0)
-        forget_starved(cs, c);
     cs->n_virtual -= (c->flags & CONN_VIRTUAL) != 0;
     conn_become(c, CONN_FREE);
     c->fd = -1;
-    c->flags = 0;
+    c->flags &= CONN_LISTED;
     c->owner = cs->_free;
     cs->_free = conn_index(cs, c);
     cs->n_used--;

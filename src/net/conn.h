@@ -60,7 +60,7 @@ enum conn_proxy {
     CONN_PROXY_SILENT    /* that it does not know: what requests say of it is not believed */
 };
 
-#define CONN_READING       0x01u  /* a receive is in the kernel */
+#define CONN_LISTED        0x01u  /* the slot is in the list of the readable, whoever has it */
 #define CONN_READ_MORE     0x02u  /* readable again, as far as is known */
 #define CONN_PAUSED        0x04u  /* not read: its input waits for something */
 #define CONN_EOF           0x08u  /* the peer has ended its side */
@@ -68,7 +68,6 @@ enum conn_proxy {
 #define CONN_HAS_PLACE     0x20u  /* holds a place given by the master */
 #define CONN_COUNTED       0x40u  /* is a client: counted in limits and gauges */
 #define CONN_END_WHEN_SENT 0x80u  /* CLOSING: shut down when everything is out */
-#define CONN_STARVED       0x100u /* waits for a receive buffer */
 #define CONN_POLLING       0x200u /* the multishot poll is armed */
 #define CONN_CONDEMNED     0x400u /* its end has been decided and is about to be carried out */
 #define CONN_RETRY         0x800u /* its input is to be looked at again in the next turn */
@@ -121,10 +120,12 @@ struct conns {
     uint32_t sockets_max; /* of them with a descriptor */
     uint32_t n_used;
     uint32_t n_virtual;
-    uint32_t _free;    /* head of the free list through `owner`; CONN_NONE: none */
-    uint32_t _fresh;   /* indices from here on were never used: their memory is untouched */
-    uint32_t *starved; /* [max]: connections that wait for a receive buffer */
-    uint32_t n_starved;
+    uint32_t _free;      /* head of the free list through `owner`; CONN_NONE: none */
+    uint32_t _fresh;     /* indices from here on were never used: their memory is untouched */
+    uint32_t *_readable; /* [max]: ring of slots with CONN_LISTED, from which is to be received */
+    uint32_t _readable_at;
+    uint32_t n_readable;
+    uint8_t *_buffers; /* [CONN_RECEIVE_BATCH][RECEIVE_BUFFER_BYTES] */
 };
 
 /* 0 or -errno. Slots for `sockets_max` descriptors and `virtual_max` virtual ones, together <= 2^24. Only what is used is resident. */
@@ -156,18 +157,19 @@ static inline struct conn_cold *conn_cold(struct conns *cs, const struct conn *c
 void conn_become(struct conn *c, enum conn_state state);
 bool conn_alive(const struct conn *c); /* HTTP, OPEN or CLOSING: output may still go to it */
 
-/* Input. conn_on_poll: the socket became readable. conn_on_received: a receive ended; true if there are bytes to look at. Both ask for the next
- * receive themselves, unless the connection is paused. */
+/* Input. conn_on_poll: the socket became readable. conn_read_next: it may be received from again, once what had to wait is through; both put
+ * it into the list of the readable if there may be something, unless it is paused. */
 void conn_on_poll(struct conns *cs, struct conn *c, const struct loop_event *event);
-MUST_USE bool conn_on_received(struct conns *cs, struct conn *c, const struct loop_event *event);
-void conn_read_next(struct conns *cs, struct conn *c); /* after the bytes were taken */
+void conn_read_next(struct conns *cs, struct conn *c);
+/* One receive for each of the next connections of the list, at most CONN_RECEIVE_BATCH and `*left` of them (which it counts down), all in one
+ * system call; then `received` for each that got something: bytes (`result` of them, good until it returns), 0: the peer has ended its
+ * side, or -errno. It may end or pause any connection. Those of which more may come are in the list again, at its end. */
+typedef void (*conn_received)(void *context, struct conn *c, const uint8_t *bytes, int32_t result);
+void conns_receive(struct conns *cs, uint32_t *left, conn_received received, void *context);
 /* Do bytes of the peer, or its end, wait in the kernel to be read? Asks the kernel: not for hot paths. */
 bool conn_has_unread(const struct conn *c);
 void conn_pause(struct conn *c);
-void conn_resume(
-    struct conn
-        *c); /* may be read again; conn_read_next asks for it, once what had to wait is through */
-void conn_feed_starved(struct conns *cs); /* receive buffers have come back */
+void conn_resume(struct conn *c); /* may be read again; conn_read_next asks for it */
 
 /* Asks for one CONN_OP_WRITABLE event, if none is asked for yet. */
 void conn_want_writable(struct conns *cs, struct conn *c);

@@ -1,10 +1,10 @@
 /* loop.c: the io_uring behind loop.h.
  *
- * Invariant: every SQE has a tag; every CQE that is reaped is either handed to `loop_send_done`, or becomes exactly one loop_event.
- * Owns:      the ring, the provided buffers (given to the kernel, lent to the caller per event), and the kept events.
+ * Invariant: every SQE has a tag; every CQE that is reaped is either handed to `loop_done`, or becomes exactly one loop_event.
+ * Owns:      the ring, and the kept events.
  * Never:     blocks outside loop_turn, or waits without a limit.
  * Sources:   io_uring_setup(2) for the flags; DEFER_TASKRUN runs completions of polls only in an enter that asks for events, which is why
- *            loop_flush_sends sees little else than sends (inline completions), and loop_turn always asks. */
+ *            loop_flush sees little else than sends or receives (inline completions), and loop_turn always asks. */
 #include "net/loop.h"
 
 #include <assert.h>
@@ -18,7 +18,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BUFFER_GROUP 0
 #define RUNG_LOWEST  1
 #define RUNG_HIGHEST 3
 #define SEND_VECTORIZED \
@@ -31,30 +30,25 @@ struct loop {
     uint32_t rung;
     bool vectorized;
 
-    struct io_uring_buf_ring *buffer_ring;
-    uint8_t *buffers;
-    uint32_t n_buffers;
-    uint32_t buffer_bytes;
-
     /* rung < 3: sendmsg wants a msghdr, which must live until the submission */
     struct msghdr *headers;
     uint32_t n_headers;
 
-    /* events that came while sends were flushed; a queue that grows with the number of armed requests */
+    /* events that came in a flush; a queue that grows with the number of armed requests */
     struct loop_event *kept;
     uint32_t kept_at;
     uint32_t n_kept;
     uint32_t kept_max;
-    bool stranded; /* some of them may be sends, whose owner waits for them in loop_flush_sends */
+    bool stranded; /* some may be what is flushed: loop_flush hands them out */
 
     struct loop_stats stats;
 };
 
 static uint32_t rung_flags(uint32_t rung)
 {
-    return rung >= 2
-               ? IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL
-               : IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL;
+    return IORING_SETUP_SUBMIT_ALL | IORING_SETUP_TASKRUN_FLAG |
+           (rung >= 2 ? IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN
+                      : IORING_SETUP_COOP_TASKRUN);
 }
 
 /* What keeps io_uring from us, in words that say what to change. */
@@ -132,41 +126,6 @@ static bool try_vectorized(struct loop *l)
     return works;
 }
 
-static int make_buffers(struct loop *l, const struct loop_options *o)
-{
-    struct io_uring_buf_reg reg = { .bgid = BUFFER_GROUP, .ring_entries = o->n_buffers };
-    size_t ring_bytes = (size_t)o->n_buffers * sizeof(struct io_uring_buf);
-    size_t bytes = (size_t)o->n_buffers * o->buffer_bytes;
-    void *ring_area;
-    int result;
-
-    l->n_buffers = o->n_buffers;
-    l->buffer_bytes = o->buffer_bytes;
-    ring_area = mmap(NULL, ring_bytes, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-    if (ring_area == MAP_FAILED)
-        return -ENOMEM;
-    l->buffer_ring = ring_area;
-    /* populated: what clients will need must be there when the server starts */
-    l->buffers = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-    if (l->buffers == MAP_FAILED) {
-        l->buffers = NULL;
-        return -ENOMEM;
-    }
-    reg.ring_addr = (uintptr_t)ring_area;
-    result = io_uring_register_buf_ring(&l->uring, &reg, 0);
-    if (result < 0)
-        return result;
-    io_uring_buf_ring_init(l->buffer_ring);
-    for (uint32_t i = 0; i < o->n_buffers; i++)
-        io_uring_buf_ring_add(l->buffer_ring, l->buffers + (size_t)i * o->buffer_bytes,
-                              o->buffer_bytes, (uint16_t)i, io_uring_buf_ring_mask(o->n_buffers),
-                              (int)i);
-    io_uring_buf_ring_advance(l->buffer_ring, (int)o->n_buffers);
-    return 0;
-}
-
 /* The highest rung allowed: PEAL_RUNG, else all. False: there is no such rung. */
 static bool rung_wanted(uint32_t *rung, char *why, uint32_t why_bytes)
 {
@@ -213,13 +172,10 @@ int loop_new(struct loop **out, const struct loop_options *o, char *why, uint32_
     l->headers = calloc(SENDV_SLOTS, sizeof *l->headers);
     l->kept_max = o->cq_entries;
     l->kept = calloc(l->kept_max, sizeof *l->kept);
-    result = l->headers == NULL || l->kept == NULL ? -ENOMEM : 0;
-    if (result == 0 && o->n_buffers > 0)
-        result = make_buffers(l, o);
-    if (result < 0) {
-        snprintf(why, why_bytes, "receive buffers could not be made: %s", strerror(-result));
+    if (l->headers == NULL || l->kept == NULL) {
+        snprintf(why, why_bytes, "there is no memory for %u completions", o->cq_entries);
         loop_free(l);
-        return result;
+        return -ENOMEM;
     }
     *out = l;
     return 0;
@@ -230,10 +186,6 @@ void loop_free(struct loop *l)
     if (l == NULL)
         return;
     io_uring_queue_exit(&l->uring);
-    if (l->buffers != NULL)
-        munmap(l->buffers, (size_t)l->n_buffers * l->buffer_bytes);
-    if (l->buffer_ring != NULL)
-        munmap(l->buffer_ring, (size_t)l->n_buffers * sizeof(struct io_uring_buf));
     free(l->headers);
     free(l->kept);
     free(l);
@@ -252,8 +204,6 @@ static struct loop_event event_of(const struct io_uring_cqe *cqe)
         .tag = cqe->user_data,
         .result = cqe->res,
         .more = (cqe->flags & IORING_CQE_F_MORE) != 0,
-        .has_buffer = (cqe->flags & IORING_CQE_F_BUFFER) != 0,
-        .buffer = (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT),
     };
 }
 
@@ -274,7 +224,7 @@ static void keep(struct loop *l, struct loop_event event)
     l->kept[(l->kept_at + l->n_kept++) % l->kept_max] = event;
 }
 
-static void reap_sends(struct loop *l, uint8_t send_op, loop_send_done done, void *context)
+static void reap(struct loop *l, uint8_t op, loop_done done, void *context)
 {
     struct io_uring_cqe *cqe;
     uint32_t head;
@@ -285,7 +235,7 @@ static void reap_sends(struct loop *l, uint8_t send_op, loop_send_done done, voi
         io_uring_for_each_cqe(&l->uring, head, cqe)
         {
             n++;
-            if (done != NULL && tag_op(cqe->user_data) == send_op)
+            if (done != NULL && tag_op(cqe->user_data) == op)
                 done(context, cqe->user_data, cqe->res);
             else
                 keep(l, event_of(cqe));
@@ -297,7 +247,7 @@ static void reap_sends(struct loop *l, uint8_t send_op, loop_send_done done, voi
 /* Completions must be taken before the kernel accepts more. */
 static void make_room(struct loop *l)
 {
-    reap_sends(l, 0, NULL, NULL);
+    reap(l, 0, NULL, NULL);
     l->stranded = true;
 }
 
@@ -355,13 +305,11 @@ void loop_poll_once(struct loop *l, int fd, uint32_t events, uint64_t tag)
     sqe->user_data = tag;
 }
 
-void loop_recv(struct loop *l, int fd, uint64_t tag)
+void loop_recv(struct loop *l, int fd, void *out, uint32_t n_bytes, uint64_t tag)
 {
     struct io_uring_sqe *sqe = get_sqe(l, tag);
 
-    io_uring_prep_recv(sqe, fd, NULL, l->buffer_bytes, MSG_DONTWAIT);
-    sqe->flags |= IOSQE_BUFFER_SELECT;
-    sqe->buf_group = BUFFER_GROUP;
+    io_uring_prep_recv(sqe, fd, out, n_bytes, MSG_DONTWAIT);
     sqe->user_data = tag;
 }
 
@@ -434,28 +382,35 @@ static uint32_t take_kept(struct loop *l, struct loop_event *events, uint32_t ma
     return n;
 }
 
-/* Sends that were taken by make_room while others were submitted. */
-static void hand_out_stranded(struct loop *l, uint8_t send_op, loop_send_done done, void *context)
+/* Completions that were taken by make_room while others were submitted. */
+static void hand_out_stranded(struct loop *l, uint8_t op, loop_done done, void *context)
 {
     l->stranded = false;
     for (uint32_t n = l->n_kept; n > 0; n--) {
         struct loop_event event;
 
         (void)take_kept(l, &event, 1);
-        if (tag_op(event.tag) == send_op)
+        if (tag_op(event.tag) == op)
             done(context, event.tag, event.result);
         else
             keep(l, event);
     }
 }
 
-void loop_flush_sends(struct loop *l, uint8_t send_op, loop_send_done done, void *context)
+void loop_flush(struct loop *l, uint8_t op, loop_done done, void *context)
 {
     submit(l);
     l->n_headers = 0;
     if (l->stranded)
-        hand_out_stranded(l, send_op, done, context);
-    reap_sends(l, send_op, done, context);
+        hand_out_stranded(l, op, done, context);
+    reap(l, op, done, context);
+}
+
+/* Has the kernel completions that it hands out only when asked? It says so in the shared memory, which costs no system call. */
+static bool kernel_has_more(const struct loop *l)
+{
+    return (__atomic_load_n(l->uring.sq.kflags, __ATOMIC_ACQUIRE) &
+            (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
 }
 
 uint32_t loop_turn(struct loop *l, uint32_t wait_ms, struct loop_event *events, uint32_t max)
@@ -467,15 +422,16 @@ uint32_t loop_turn(struct loop *l, uint32_t wait_ms, struct loop_event *events, 
     uint32_t n_ready = io_uring_sq_ready(&l->uring);
     uint32_t n_seen = 0;
     uint32_t head;
-    int result;
+    bool wait = wait_ms > 0 && n == 0 && io_uring_cq_ready(&l->uring) == 0;
+    int result = 0;
 
-    if (wait_ms > 0 && n == 0 && io_uring_cq_ready(&l->uring) == 0)
-        result = io_uring_submit_and_wait_timeout(&l->uring, &cqe, 1, &timeout, NULL);
-    else
-        result = io_uring_submit_and_get_events(&l->uring);
-    l->n_headers = 0;
-    l->stats.n_enters++;
-    l->stats.n_sqes += n_ready;
+    if (wait || n_ready > 0 || kernel_has_more(l)) {
+        result = wait ? io_uring_submit_and_wait_timeout(&l->uring, &cqe, 1, &timeout, NULL)
+                      : io_uring_submit_and_get_events(&l->uring);
+        l->stats.n_enters++;
+        l->stats.n_sqes += n_ready;
+        l->n_headers = 0;
+    }
     assert(result >= 0 || result == -ETIME || result == -EINTR || result == -EBUSY ||
            result == -EAGAIN);
     io_uring_for_each_cqe(&l->uring, head, cqe)
@@ -487,20 +443,6 @@ uint32_t loop_turn(struct loop *l, uint32_t wait_ms, struct loop_event *events, 
     }
     io_uring_cq_advance(&l->uring, n_seen);
     return n;
-}
-
-uint8_t *loop_buffer(struct loop *l, uint16_t buffer)
-{
-    assert(buffer < l->n_buffers);
-    return l->buffers + (size_t)buffer * l->buffer_bytes;
-}
-
-void loop_buffer_return(struct loop *l, uint16_t buffer)
-{
-    assert(buffer < l->n_buffers);
-    io_uring_buf_ring_add(l->buffer_ring, loop_buffer(l, buffer), l->buffer_bytes, buffer,
-                          io_uring_buf_ring_mask(l->n_buffers), 0);
-    io_uring_buf_ring_advance(l->buffer_ring, 1);
 }
 
 struct loop_stats loop_stats_read(const struct loop *l)

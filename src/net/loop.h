@@ -38,17 +38,13 @@ static inline uint32_t tag_generation(uint64_t tag)
 
 struct loop_event {
     uint64_t tag;
-    int32_t result;  /* >= 0, or -errno */
-    bool more;       /* multishot: still armed */
-    bool has_buffer; /* recv: `buffer` holds the bytes; give it back with loop_buffer_return */
-    uint16_t buffer;
+    int32_t result; /* >= 0, or -errno */
+    bool more;      /* multishot: still armed */
 };
 
 struct loop_options {
     uint32_t sq_entries; /* powers of two */
     uint32_t cq_entries;
-    uint32_t n_buffers; /* provided receive buffers, a power of two <= 32768; 0: none */
-    uint32_t buffer_bytes;
 };
 
 /* 0, or -errno with `why` a text for people that names cause and remedy (io_uring_disabled, seccomp, old kernel, memory limits). */
@@ -62,30 +58,27 @@ void loop_accept(struct loop *l, int listener,
                  uint64_t tag); /* multishot; accepted sockets are CLOEXEC and NONBLOCK */
 void loop_poll(struct loop *l, int fd, uint32_t events, uint64_t tag); /* multishot */
 void loop_poll_once(struct loop *l, int fd, uint32_t events, uint64_t tag);
-void loop_recv(struct loop *l, int fd,
-               uint64_t tag); /* MSG_DONTWAIT into a provided buffer; -ENOBUFS, -EAGAIN */
+void loop_recv(struct loop *l, int fd, void *out, uint32_t n_bytes,
+               uint64_t tag); /* MSG_DONTWAIT */
 void loop_read(struct loop *l, int fd, void *out, uint32_t n_bytes,
                uint64_t tag); /* e.g. an eventfd: waits until readable */
 void loop_send(struct loop *l, int fd, const void *bytes, uint32_t n_bytes,
                uint64_t tag); /* MSG_DONTWAIT | MSG_NOSIGNAL */
 void loop_sendv(struct loop *l, int fd, const struct iovec *iov, uint32_t n_iov,
                 uint64_t tag); /* the same; at most 1024 iovecs; `iov` must
-                                                                                    live until loop_flush_sends has returned */
+                                                                                    live until loop_flush has returned */
 void loop_cancel(struct loop *l, uint64_t tag_of_request,
                  uint64_t tag); /* cancels all requests with that tag */
 void loop_close(struct loop *l, int fd, uint64_t tag);
 
-/* Submits what is queued and calls `done` for each completed send; sends complete within, so no request points to memory when this has
- * returned. Other completions are kept for loop_turn. `send_op`: op of the tags that are sends. */
-typedef void (*loop_send_done)(void *context, uint64_t tag, int32_t result);
-void loop_flush_sends(struct loop *l, uint8_t send_op, loop_send_done done, void *context);
+/* Submits what is queued and calls `done` for each completion of a request whose tag has that `op`: sends, or receives. They do not
+ * wait, so they complete within, and no request points to memory when this has returned. Other completions are kept for loop_turn. */
+typedef void (*loop_done)(void *context, uint64_t tag, int32_t result);
+void loop_flush(struct loop *l, uint8_t op, loop_done done, void *context);
 
 /* Submits and waits up to `wait_ms` (0: does not wait) for at least one completion, then hands out at most `max` events. Kept ones come first. */
 MUST_USE uint32_t loop_turn(struct loop *l, uint32_t wait_ms, struct loop_event *events,
                             uint32_t max);
-
-uint8_t *loop_buffer(struct loop *l, uint16_t buffer);
-void loop_buffer_return(struct loop *l, uint16_t buffer);
 
 /* Statistics since the loop was made. */
 struct loop_stats {

@@ -39,7 +39,6 @@ enum counter {
     COUNT_HANDOFF_PLACEMENT,
     COUNT_HANDOFF_REQUEST,
     COUNT_WS_DROPPED, /* events for /ws that are no single `message` */
-    COUNT_RECV_ENOBUFS,
     COUNT_SEND_SHORT,
     COUNT_SEND_AGAIN,
     COUNT_ENTERS,

@@ -77,24 +77,9 @@ static uint32_t connections_max(void)
     return limit.rlim_cur > used + 16 ? (uint32_t)limit.rlim_cur - used : 16;
 }
 
-static uint32_t receive_buffers(uint32_t n_workers)
+static bool open_loop(struct hub *h)
 {
-    uint32_t share = RECEIVE_BYTES_HOST / n_workers / RECEIVE_BUFFER_BYTES;
-    uint32_t n = 64;
-
-    while (n * 2 <= share && n < 32768)
-        n *= 2;
-    return n;
-}
-
-static bool open_loop(struct hub *h, uint32_t n_workers)
-{
-    struct loop_options options = {
-        .sq_entries = WORKER_SQ_ENTRIES,
-        .cq_entries = WORKER_CQ_ENTRIES,
-        .n_buffers = receive_buffers(n_workers),
-        .buffer_bytes = RECEIVE_BUFFER_BYTES,
-    };
+    struct loop_options options = { WORKER_SQ_ENTRIES, WORKER_CQ_ENTRIES };
     char why[512] = "";
 
     if (loop_new(&h->loop, &options, why, sizeof why) == 0)
@@ -202,7 +187,7 @@ bool worker_open(struct worker *w, const struct child *child)
     h->now_us = (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
     h->now_ms = h->now_us / 1000;
     w->signal_fd = open_signals();
-    if (w->signal_fd < 0 || !open_loop(h, h->region.header->n_workers))
+    if (w->signal_fd < 0 || !open_loop(h))
         return false;
     w->events = calloc(WORKER_EVENTS_MAX, sizeof *w->events);
     if (w->events == NULL || !open_tables(h)) {

@@ -3,7 +3,7 @@
  *     socket -> loop -> http | ws -> engineio -> socketio -> app -> ring            (on_received and below)
  *     ring -> fan-out -> batch -> (polling ->) loop -> socket                      (the end of worker_turn)
  *
- * A turn: completions, input that had to wait, time, bells for what was appended, then everything ready off the ring and one send per connection. Nothing
+ * A turn: completions, input, what of it had to wait, time, bells for what was appended, then everything ready off the ring and one send per connection. Nothing
  * in a turn waits; the only sleep is in loop_turn, parked at the ring's end, until a completion, a bell or a deadline. */
 #include "worker/http.h"
 
@@ -25,11 +25,12 @@
 #include "session/room_news.h"
 #include "shm/atomic.h"
 
-#define SECOND_MS       1000
-#define QUEUES_MS       250
-#define TIMERS_PER_TURN 4096
-#define FULL_RETRY_MS   2 /* nobody rings a producer that found the ring full */
-#define DRAIN_LOOK_MS   10
+#define SECOND_MS        1000
+#define QUEUES_MS        250
+#define TIMERS_PER_TURN  4096
+#define FULL_RETRY_MS    2 /* nobody rings a producer that found the ring full */
+#define DRAIN_LOOK_MS    10
+#define ANSWERS_PER_SEND 16
 #define ROOM_FOR_ANSWERS \
     1100 /* deferred items that one packet may need: rooms of one join, and its acknowledgement */
 
@@ -357,22 +358,22 @@ void worker_on_http_bytes(struct worker *w, struct conn *c, struct slice bytes)
         on_ws_bytes(w, c, bytes);
 }
 
-static void on_received(struct worker *w, struct conn *c, const struct loop_event *event)
+static void on_received(void *context, struct conn *c, const uint8_t *received, int32_t result)
 {
+    struct worker *w = context;
     struct hub *h = &w->hub;
     struct slice bytes;
 
-    if (event->result == 0) { /* the peer has ended its side: nothing more to say to it either */
+    if (result == 0) { /* the peer has ended its side: nothing more to say to it either */
         client_gone(h, c, CLOSE_TRANSPORT_CLOSE);
         return;
     }
-    if (event->result < 0) {
+    if (result < 0) {
         client_gone(h, c, CLOSE_TRANSPORT_ERROR);
         return;
     }
-    assert(event->has_buffer);
     assert((c->flags & CONN_PAUSED) == 0); /* its bytes would have nowhere to go */
-    bytes = slice_of(loop_buffer(h->loop, event->buffer), (uint32_t)event->result);
+    bytes = slice_of(received, (uint32_t)result);
     count_add(h->row, COUNT_BYTES_RECEIVED, bytes.n_bytes);
     switch ((enum conn_state)c->state) {
     case CONN_HTTP: worker_on_http_bytes(w, c, bytes); break;
@@ -387,7 +388,20 @@ static void on_received(struct worker *w, struct conn *c, const struct loop_even
     case CONN_DYING:
     case CONN_STATES: break;
     }
-    conn_read_next(&h->conns, c);
+}
+
+/* Receives once for whoever is readable now. Answers go out behind each batch, while sockets and bytes are in the cache, if there are enough of
+ * them to share a system call; but not if something of an earlier turn is waiting to be sent, which goes by shares. */
+static void receive(struct worker *w)
+{
+    struct hub *h = &w->hub;
+    bool fresh = batch_idle(h->batch);
+
+    for (uint32_t left = h->conns.n_readable; left > 0;) {
+        conns_receive(&h->conns, &left, on_received, w);
+        if (fresh && batch_pending(h->batch) >= ANSWERS_PER_SEND)
+            fresh = batch_flush(h->batch, UINT32_MAX, h->now_ms);
+    }
 }
 
 /* Input that waited for room: once more, first come first served. */
@@ -461,14 +475,6 @@ static void on_conn_event(struct worker *w, const struct loop_event *event)
             (c->flags & (CONN_PAUSED | CONN_EOF)) == (CONN_PAUSED | CONN_EOF))
             client_gone(h, c, CLOSE_TRANSPORT_ERROR); /* nobody will read its end */
         break;
-    case CONN_OP_RECV:
-        if (current && conn_on_received(&h->conns, c, event))
-            on_received(w, c, event);
-        if (event->has_buffer)
-            loop_buffer_return(h->loop, event->buffer);
-        if (event->result == -ENOBUFS)
-            count_add(h->row, COUNT_RECV_ENOBUFS, 1);
-        break;
     case CONN_OP_WRITABLE:
         if (current && !conn_op_done(&h->conns, c, CONN_OP_WRITABLE) && c->state != CONN_DYING)
             batch_on_writable(h->batch, c, h->now_ms);
@@ -479,6 +485,7 @@ static void on_conn_event(struct worker *w, const struct loop_event *event)
             (void)conn_op_done(&h->conns, c, (enum conn_op)tag_op(event->tag));
         break;
     case CONN_OP_NONE:
+    case CONN_OP_RECV:
     case CONN_OP_SEND:
     case CONN_OP_LIMIT: break;
     }
@@ -604,7 +611,7 @@ static uint32_t rest_ms(struct worker *w, bool caught_up, bool sent)
         return 0;
     if (waits_for_room && h->n_appended >= RING_TURN_COMMITS_MAX)
         return 0; /* not the ring was full, but the turn */
-    if (w->accept_due)
+    if (w->accept_due || h->conns.n_readable > 0)
         return 0;
     if (w->accept_at_ms > h->now_ms && wait > w->accept_at_ms - h->now_ms)
         wait = (uint32_t)(w->accept_at_ms - h->now_ms);
@@ -616,7 +623,7 @@ static uint32_t rest_ms(struct worker *w, bool caught_up, bool sent)
         wait = wait < QUEUES_MS ? wait : QUEUES_MS;
     if (h->draining || h->ending)
         wait = wait < DRAIN_LOOK_MS ? wait : DRAIN_LOOK_MS;
-    if (waits_for_room || w->inbox_waits || h->conns.n_starved > 0)
+    if (waits_for_room || w->inbox_waits)
         wait = wait < FULL_RETRY_MS ? wait : FULL_RETRY_MS;
     if (wait > recovery_wait_ms(h))
         wait = recovery_wait_ms(h);
@@ -640,12 +647,12 @@ static void worker_turn(struct worker *w, uint32_t *wait)
     shm_store_u64(&h->slot->progress, h->slot->progress + 1);
     for (uint32_t i = 0; i < n; i++)
         on_event(w, &w->events[i]);
+    receive(w);
     retry_stalled(w);
     run_timers(w);
     dispatch_turn(&w->host);
     worker_drain(w);
     worker_accept_more(w);
-    conn_feed_starved(&h->conns);
     (void)replies_flush(h); /* what is left is tried again in the next turn */
     ring_bells(&h->ring);
 

@@ -27,21 +27,17 @@ struct conn_fixture {
     int peers[FIXTURE_SLOTS]; /* by index of the connection; -1: none */
     char got[FIXTURE_SLOTS][65536];
     uint32_t n_got[FIXTURE_SLOTS];
-    bool ended[FIXTURE_SLOTS]; /* the peer's end has been read */
-    bool hoard;                /* receive buffers are not given back */
-    uint16_t hoarded[64];
-    uint32_t n_hoarded;
-    uint32_t n_stale; /* events of connections that were not there any more */
+    bool ended[FIXTURE_SLOTS];   /* the peer's end has been read */
+    bool deaf;                   /* turns do not receive */
+    uint32_t kill_when_received; /* this one, by whoever is heard first; CONN_NONE: nobody */
+    uint32_t n_stale;            /* events of connections that were not there any more */
     void (*writable)(void *context, struct conn *c);
     void *context;
 };
 
-static inline void conn_fixture_init(struct conn_fixture *f, uint32_t n_buffers)
+static inline void conn_fixture_init(struct conn_fixture *f)
 {
-    struct loop_options options = { .sq_entries = 64,
-                                    .cq_entries = 256,
-                                    .n_buffers = n_buffers,
-                                    .buffer_bytes = RECEIVE_BUFFER_BYTES };
+    struct loop_options options = { .sq_entries = 64, .cq_entries = 256 };
     char why[512] = "";
     int error = loop_new(&f->loop, &options, why, sizeof why);
 
@@ -53,6 +49,7 @@ static inline void conn_fixture_init(struct conn_fixture *f, uint32_t n_buffers)
         abort();
     for (uint32_t i = 0; i < FIXTURE_SLOTS; i++)
         f->peers[i] = -1;
+    f->kill_when_received = CONN_NONE;
 }
 
 /* Opens a connection; its descriptor is [0] of a pair with small buffers. CONN_NONE: no slot was free. */
@@ -81,19 +78,22 @@ static inline uint32_t conn_fixture_open(struct conn_fixture *f)
     return index;
 }
 
-static inline void conn_fixture_received(struct conn_fixture *f, struct conn *c,
-                                         const struct loop_event *event)
+static inline void conn_fixture_received(void *context, struct conn *c, const uint8_t *bytes,
+                                         int32_t result)
 {
+    struct conn_fixture *f = context;
     uint32_t i = conn_index(&f->conns, c);
 
-    if (event->result <= 0) {
+    if (f->kill_when_received != CONN_NONE)
+        conn_kill(&f->conns, conn_at(&f->conns, f->kill_when_received));
+    f->kill_when_received = CONN_NONE;
+    if (result <= 0) {
         f->ended[i] = true;
         return;
     }
-    assert(f->n_got[i] + (uint32_t)event->result <= sizeof f->got[i]);
-    memcpy(f->got[i] + f->n_got[i], loop_buffer(f->loop, event->buffer), (size_t)event->result);
-    f->n_got[i] += (uint32_t)event->result;
-    conn_read_next(&f->conns, c);
+    assert(f->n_got[i] + (uint32_t)result <= sizeof f->got[i]);
+    memcpy(f->got[i] + f->n_got[i], bytes, (size_t)result);
+    f->n_got[i] += (uint32_t)result;
 }
 
 static inline void conn_fixture_event(struct conn_fixture *f, const struct loop_event *event)
@@ -105,27 +105,28 @@ static inline void conn_fixture_event(struct conn_fixture *f, const struct loop_
     f->n_stale += !current;
     if (current && op == CONN_OP_POLL)
         conn_on_poll(&f->conns, c, event);
-    else if (current && op == CONN_OP_RECV && conn_on_received(&f->conns, c, event))
-        conn_fixture_received(f, c, event);
     else if (current && op == CONN_OP_WRITABLE) {
         if (!conn_op_done(&f->conns, c, op) && c->state != CONN_DYING && f->writable != NULL)
             f->writable(f->context, c);
     } else if (current && (op == CONN_OP_CANCEL || op == CONN_OP_CLOSE))
         (void)conn_op_done(&f->conns, c, op);
-    if (event->has_buffer && f->hoard)
-        f->hoarded[f->n_hoarded++] = event->buffer;
-    else if (event->has_buffer)
-        loop_buffer_return(f->loop, event->buffer);
 }
 
-/* One turn: waits until something happens (at most wait_ms). Returns the number of events. */
+/* One turn: waits until something happens (at most wait_ms). Returns the number of events and receives. */
 static inline uint32_t conn_fixture_turn(struct conn_fixture *f, uint32_t wait_ms)
 {
     struct loop_event events[64];
-    uint32_t n = loop_turn(f->loop, wait_ms, events, 64);
+    uint32_t n = loop_turn(f->loop, f->conns.n_readable > 0 && !f->deaf ? 0 : wait_ms, events, 64);
 
     for (uint32_t i = 0; i < n; i++)
         conn_fixture_event(f, &events[i]);
+    if (!f->deaf) {
+        uint32_t left = f->conns.n_readable;
+
+        n += left;
+        while (left > 0)
+            conns_receive(&f->conns, &left, conn_fixture_received, f);
+    }
     return n;
 }
 
@@ -139,8 +140,6 @@ static inline void conn_fixture_settle(struct conn_fixture *f)
 /* Ends all connections, and sees to it that every slot comes back. */
 static inline void conn_fixture_destroy(struct conn_fixture *f)
 {
-    for (uint32_t i = 0; i < f->n_hoarded; i++)
-        loop_buffer_return(f->loop, f->hoarded[i]);
     for (uint32_t i = 0; i < f->conns._fresh; i++)
         if (conn_at(&f->conns, i)->state != CONN_FREE)
             conn_kill(&f->conns, conn_at(&f->conns, i));

@@ -112,7 +112,7 @@ static void begin(uint32_t nodes_max, uint32_t arena_bytes, uint32_t items_max)
 
     w = calloc(1, sizeof *w);
     assert_non_null(w);
-    conn_fixture_init(&w->net, 16);
+    conn_fixture_init(&w->net);
     w->net.writable = on_writable;
     w->outqs = outqs_new(&source, items_max, 4u << 20);
     w->batch = batch_new(&w->net.conns, w->outqs, &limits, &events);

@@ -15,7 +15,7 @@ static int setup(void **state)
     (void)state;
     f = calloc(1, sizeof *f);
     assert_non_null(f);
-    conn_fixture_init(f, 4);
+    conn_fixture_init(f);
     return 0;
 }
 
@@ -42,7 +42,7 @@ static void test_an_idle_connection_has_one_poll_in_the_kernel_and_nothing_else(
     assert_true(conn_alive(c));
     conn_fixture_settle(f);
     assert_int_equal(c->n_ops, 1);
-    assert_int_equal(c->flags & (CONN_POLLING | CONN_READING), CONN_POLLING);
+    assert_int_equal(c->flags & (CONN_POLLING | CONN_LISTED), CONN_POLLING);
 }
 
 static void test_bytes_arrive_whole_and_in_order_however_many(void **state)
@@ -106,51 +106,62 @@ static void test_a_paused_connection_is_not_read_until_it_is_resumed(void **stat
     assert_int_equal(f->n_got[i], 5);
 }
 
-static void test_starved_connections_are_read_when_buffers_have_come_back(void **state)
-{
-    uint32_t i[6];
-
-    (void)state;
-    f->hoard = true;
-    for (uint32_t k = 0; k < 6; k++) {
-        i[k] = conn_fixture_open(f);
-        say(i[k], "x", 1);
-    }
-    conn_fixture_settle(f);
-    assert_int_equal(f->n_hoarded, 4);
-    assert_int_equal(f->conns.n_starved, 6); /* those that got a byte ask for more */
-    conn_feed_starved(&f->conns);            /* too early: they starve again, once each */
-    conn_fixture_settle(f);
-    assert_int_equal(f->conns.n_starved, 6);
-    f->hoard = false;
-    while (f->n_hoarded > 0)
-        loop_buffer_return(f->loop, f->hoarded[--f->n_hoarded]);
-    conn_feed_starved(&f->conns);
-    conn_fixture_settle(f);
-    for (uint32_t k = 0; k < 6; k++)
-        assert_int_equal(f->n_got[i[k]], 1);
-    assert_int_equal(f->conns.n_starved, 0);
-}
-
-static void test_the_list_of_the_starved_holds_whatever_comes_and_goes(void **state)
+static void test_a_slot_is_in_the_list_of_the_readable_once_whoever_has_it(void **state)
 {
     (void)state;
-    f->hoard = true;
-    for (uint32_t k = 0; k < 4; k++)
-        say(conn_fixture_open(f), "x", 1);
     conn_fixture_settle(f);
-    for (uint32_t round = 0; round < 3 * FIXTURE_CONNS; round++) {
+    f->deaf = true;
+    for (uint32_t round = 0; round < 3 * FIXTURE_SLOTS; round++) {
         uint32_t i = conn_fixture_open(f);
 
+        assert_int_equal(i, 0);
         say(i, "x", 1);
         conn_fixture_settle(f);
-        assert_true(f->conns.n_starved <= f->conns.max);
-        conn_kill(&f->conns, conn_at(&f->conns, i));
-        conn_fixture_settle(f);
+        assert_int_equal(f->conns.n_readable, 1);
+        if (round + 1 < 3 * FIXTURE_SLOTS) {
+            conn_kill(&f->conns, conn_at(&f->conns, i));
+            conn_fixture_settle(f);
+        }
     }
-    f->hoard = false;
-    conn_feed_starved(&f->conns);
-    assert_int_equal(f->conns.n_starved, 0);
+    f->deaf = false; /* one that has gone is not read, the one in its place is */
+    conn_fixture_settle(f);
+    assert_int_equal(f->conns.n_readable, 0);
+    assert_int_equal(f->n_got[0], 1);
+}
+
+static void test_a_virtual_one_in_the_slot_of_a_listed_one_is_not_read(void **state)
+{
+    struct peer_address peer = { .family = AF_UNIX };
+    uint32_t i = conn_fixture_open(f);
+
+    (void)state;
+    f->deaf = true;
+    say(i, "x", 1);
+    conn_kill(&f->conns, conn_at(&f->conns, i));
+    conn_fixture_settle(f);
+    assert_int_equal(conn_open_virtual(&f->conns, &peer), i);
+    f->deaf = false;
+    conn_fixture_settle(f);
+    assert_int_equal(f->conns.n_readable, 0);
+    assert_int_equal(f->n_got[i], 0);
+}
+
+static void test_one_may_end_another_that_was_received_from_with_it(void **state)
+{
+    uint32_t i[3];
+
+    (void)state;
+    for (uint32_t k = 0; k < 3; k++)
+        i[k] = conn_fixture_open(f);
+    conn_fixture_settle(f);
+    for (uint32_t k = 0; k < 3; k++)
+        say(i[k], "x", 1);
+    f->kill_when_received = i[1];
+    conn_fixture_settle(f);
+    assert_int_equal(f->n_got[i[0]], 1);
+    assert_int_equal(f->n_got[i[1]], 0);
+    assert_int_equal(f->n_got[i[2]], 1);
+    assert_int_equal(conn_at(&f->conns, i[1])->state, CONN_FREE);
 }
 
 static void test_killing_with_requests_in_flight_frees_the_slot_when_all_are_home(void **state)
@@ -316,8 +327,9 @@ int main(void)
         TEST(test_the_end_of_the_peer_is_seen_behind_its_last_bytes),
         TEST(test_an_end_that_was_there_at_the_start_is_seen),
         TEST(test_a_paused_connection_is_not_read_until_it_is_resumed),
-        TEST(test_starved_connections_are_read_when_buffers_have_come_back),
-        TEST(test_the_list_of_the_starved_holds_whatever_comes_and_goes),
+        TEST(test_a_slot_is_in_the_list_of_the_readable_once_whoever_has_it),
+        TEST(test_a_virtual_one_in_the_slot_of_a_listed_one_is_not_read),
+        TEST(test_one_may_end_another_that_was_received_from_with_it),
         TEST(test_killing_with_requests_in_flight_frees_the_slot_when_all_are_home),
         TEST(test_killing_before_the_first_turn_frees_the_slot),
         TEST(test_a_slot_that_is_used_again_is_of_another_generation),
