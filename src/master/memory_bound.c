@@ -7,11 +7,12 @@
 #include "peal/limits.h"
 #include "proto/deflate.h"
 #include "session/packer.h"
+#include "shm/directory.h"
 
 #define MEMORY_WS_CONTEXT      4400u /* wslay's frame context with its buffer */
 #define MEMORY_SQE             64u
 #define MEMORY_CQE             16u
-#define MEMORY_NODE            16u  /* fan-out: a pending node of a batch */
+#define MEMORY_NODE            64u  /* fan-out: a pending node of a batch, and an iovec */
 #define MEMORY_DEFERRED        64u  /* an entry that waits for the cursor */
 #define MEMORY_ROOM_CHANNEL    384u /* bridge: a channel with the longest name */
 #define MEMORY_PENDING_CONNECT 512u /* a CONNECT in middleware */
@@ -46,14 +47,13 @@ void memory_bound_sum(struct memory_bound *out, const struct config *c,
                       const uint64_t region_bytes[2])
 {
     const uint64_t n_connections = c->max_connections + (uint64_t)c->workers * c->max_pending;
-    const uint64_t worker = MEMORY_WORKER_BASE + (uint64_t)WS_CONTEXTS_MAX * MEMORY_WS_CONTEXT +
-                            WORKER_SQ_ENTRIES * MEMORY_SQE + WORKER_CQ_ENTRIES * MEMORY_CQE +
-                            (uint64_t)WORKER_NODES_PER_BATCH * MEMORY_NODE +
-                            WORKER_CONTROL_ARENA_BYTES +
-                            (uint64_t)WORKER_DEFERRED_MAX * MEMORY_DEFERRED +
-                            (uint64_t)PENDING_CONNECTS_MAX * MEMORY_PENDING_CONNECT +
-                            (uint64_t)DIRECTORY_BUCKETS * sizeof(uint16_t) + memory_of_apps(c) +
-                            memory_of_packer(c) + memory_of_inflater(c);
+    const uint64_t worker =
+        MEMORY_WORKER_BASE + (uint64_t)WS_CONTEXTS_MAX * MEMORY_WS_CONTEXT +
+        WORKER_SQ_ENTRIES * MEMORY_SQE + WORKER_CQ_ENTRIES * MEMORY_CQE +
+        (uint64_t)WORKER_NODES_PER_BATCH * MEMORY_NODE + WORKER_CONTROL_ARENA_BYTES +
+        (uint64_t)WORKER_DEFERRED_MAX * MEMORY_DEFERRED +
+        (uint64_t)PENDING_CONNECTS_MAX * MEMORY_PENDING_CONNECT + directory_bytes() +
+        memory_of_apps(c) + memory_of_packer(c) + memory_of_inflater(c);
 
     *out = (struct memory_bound){ 0 };
     out->region = region_bytes[0];
@@ -62,7 +62,7 @@ void memory_bound_sum(struct memory_bound *out, const struct config *c,
     out->commits = c->ring_bytes / RING_UNIT_BYTES * sizeof(uint64_t);
     out->tables =
         out->region > out->ring + out->commits ? out->region - out->ring - out->commits : 0;
-    out->receive = RECEIVE_BYTES_HOST;
+    out->receive = (uint64_t)c->workers * RECEIVE_BYTES_WORKER;
     out->outq = c->outq_bytes_total;
     out->inbound = c->inbound_bytes_total;
     out->workers = worker * c->workers + memory_of_packer(c); /* the admin process appends, too */

@@ -52,6 +52,8 @@ static uint32_t bucket_of(const struct rooms *rs, uint64_t hash)
 
 uint32_t room_find(const struct rooms *rs, uint64_t hash, uint16_t nsp, struct slice name)
 {
+    if (!directory_mine(rs->directory, record_bucket(hash)))
+        return ROOM_NONE;
     for (uint32_t i = rs->buckets[bucket_of(rs, hash)]; i != 0; i = rs->rooms[i - 1].next) {
         const struct room *r = &rs->rooms[i - 1];
 

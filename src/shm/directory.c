@@ -23,6 +23,7 @@
 struct directory {
     struct region *region;
     uint64_t bit;
+    uint64_t mine[DIRECTORY_BUCKETS / 64]; /* a bit for each whose count is not zero */
     uint16_t n_members
         [DIRECTORY_BUCKETS]; /* rooms of the bucket: 16 M of them spread over all are 256 */
 };
@@ -50,20 +51,35 @@ void directory_free(struct directory *d)
     free(d);
 }
 
+uint64_t directory_bytes(void)
+{
+    return sizeof(struct directory);
+}
+
 void directory_enter(struct directory *d, uint32_t bucket)
 {
     assert(bucket < DIRECTORY_BUCKETS);
     assert(d->n_members[bucket] < UINT16_MAX);
-    if (d->n_members[bucket]++ == 0)
+    if (d->n_members[bucket]++ == 0) {
+        d->mine[bucket / 64] |= 1ull << bucket % 64;
         shm_or_u64(&d->region->directory[bucket], d->bit);
+    }
 }
 
 void directory_leave(struct directory *d, uint32_t bucket)
 {
     assert(bucket < DIRECTORY_BUCKETS);
     assert(d->n_members[bucket] > 0);
-    if (--d->n_members[bucket] == 0)
+    if (--d->n_members[bucket] == 0) {
+        d->mine[bucket / 64] &= ~(1ull << bucket % 64);
         shm_and_u64(&d->region->directory[bucket], ~d->bit);
+    }
+}
+
+bool directory_mine(const struct directory *d, uint32_t bucket)
+{
+    assert(bucket < DIRECTORY_BUCKETS);
+    return (d->mine[bucket / 64] >> bucket % 64 & 1) != 0;
 }
 
 uint64_t directory_members(const struct region *region, uint32_t bucket)

@@ -9,10 +9,14 @@
 struct directory;
 struct directory *directory_new(struct region *region); /* NULL: out of memory */
 void directory_free(struct directory *d);
+uint64_t directory_bytes(void); /* memory of one */
 
 /* The first member of a room on this worker, or the last one gone. Set before the join takes effect, cleared after the leave did. */
 void directory_enter(struct directory *d, uint32_t bucket);
 void directory_leave(struct directory *d, uint32_t bucket);
+
+/* Does this worker have members in the bucket? Eight kilobytes answer for all of them: most records are for others. */
+bool directory_mine(const struct directory *d, uint32_t bucket);
 
 /* Mask of workers with members in the bucket. The caller has fenced after its commit. */
 uint64_t directory_members(const struct region *region, uint32_t bucket);

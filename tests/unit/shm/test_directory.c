@@ -38,10 +38,15 @@ static void test_the_bit_is_there_from_the_first_member_to_the_last(void **state
     directory_enter(two, 7);
     assert_int_equal(directory_members(&fixture.master, 7), 1u << 1 | 1u << 2);
     assert_int_equal(directory_members(&fixture.master, 8), 0);
+    assert_true(directory_mine(one, 7));
+    assert_true(directory_mine(two, 7));
+    assert_false(directory_mine(one, 8));
     directory_leave(one, 7);
+    assert_true(directory_mine(one, 7));
     assert_int_equal(directory_members(&fixture.master, 7), 1u << 1 | 1u << 2);
     directory_leave(one, 7);
     assert_int_equal(directory_members(&fixture.master, 7), 1u << 2);
+    assert_false(directory_mine(one, 7));
     directory_leave(two, 7);
     assert_int_equal(directory_members(&fixture.master, 7), 0);
     directory_free(one);
