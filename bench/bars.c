@@ -3,6 +3,7 @@
  *     bars slow      1 % of the members do not read: the others' p99 against a room where all read
  *     bars storm     20,000 clients are cut at once and come back as the real client does
  *     bars unicast   members in rooms of their own: workers woken, CPU of a message, 8 workers and 1
+ *     bars parked    what a message costs for each further worker that it has to wake
  *
  * What is compared takes turns, A/B/A/B; a ratio is the median of the rounds' ratios.
  * Owns:  the servers and the load processes, which end with it.
@@ -34,24 +35,26 @@ static struct {
     double storm_bar;
     double woken_bar;
     double cpu_bar;
+    double parked_bar;
     bool redis;
 } opt = { .redis_server = "redis-server",
           .p99_bar = 1.5,
           .storm_bar = 1.5,
           .woken_bar = 1.2,
-          .cpu_bar = 1.3 };
+          .cpu_bar = 1.3,
+          .parked_bar = 1.3 };
 
 static const struct opt options[] = {
     { "peal", OPT_TEXT, &opt.peal, "peal's binary" },
     { "rounds", OPT_U32, &opt.rounds,
-      "rounds of each side, up to 32 (slow 7, storm 1, unicast 5)" },
+      "rounds of each side, up to 32 (slow 7, storm 1, unicast 5, parked 7)" },
     { "clients", OPT_U32, &opt.clients,
-      "slow: members (1000); storm (20000); unicast: members (10000)" },
-    { "workers", OPT_U32, &opt.workers, "peal's workers (slow 2, storm 4, unicast 8)" },
-    { "seconds", OPT_U32, &opt.seconds, "slow, unicast: length of a round (4)" },
+      "slow: members (1000); storm (20000); unicast: members (10000); parked: members (40)" },
+    { "workers", OPT_U32, &opt.workers, "peal's workers (slow 2, storm 4, unicast 8, parked 8)" },
+    { "seconds", OPT_U32, &opt.seconds, "slow, unicast, parked: length of a round (4, 4, 6)" },
     { "probes", OPT_U32, &opt.probes,
       "unicast: single messages before each round, up to 1000 (100)" },
-    { "rate", OPT_F64, &opt.rate, "messages a second (slow 50; unicast 50000)" },
+    { "rate", OPT_F64, &opt.rate, "messages a second (slow 50; unicast 50000; parked 200)" },
     { "redis", OPT_FLAG, &opt.redis,
       "unicast: publishers on another host of a cluster, over Redis" },
     { "redis-server", OPT_TEXT, &opt.redis_server, "Redis' binary (redis-server)" },
@@ -62,6 +65,8 @@ static const struct opt options[] = {
       "unicast: workers woken a message, mean (1.2; median 1)" },
     { "cpu-bar", OPT_F64, &opt.cpu_bar,
       "unicast: CPU of a message against one worker's and a bare wake for each woken (1.3)" },
+    { "parked-bar", OPT_F64, &opt.parked_bar,
+      "parked: CPU for each further worker at most this many bare wakes (1.3)" },
     { NULL, OPT_FLAG, NULL, NULL },
 };
 
@@ -225,6 +230,77 @@ static int bar_storm(void)
     return result_end(&j, ok);
 }
 
+/* ---- parked ---- */
+
+/* CPU of a message to a few members, so seldom that all workers sleep before it. */
+static double parked_round(const struct server *s, uint32_t workers, uint32_t round, bool *ok)
+{
+    uint32_t messages = (uint32_t)(opt.rate * opt.seconds);
+    struct child r;
+    struct json j;
+    struct outcome *result;
+    double cpu_us;
+
+    child_begin(&r, "fanout");
+    child_add(&r, "--url=ws://127.0.0.1:%u/", s->port);
+    child_add(&r, "--clients=%u", opt.clients + 1);
+    child_add(&r, "--rate=%f", opt.rate);
+    child_add(&r, "--messages=%u", messages);
+    child_add(&r, "--payload=64");
+    result = child_run(&r);
+    cpu_us = outcome_number(result, "server.cpu_seconds") * 1e6 / messages;
+    *ok = *ok && outcome_ok(result);
+    json_begin(&j, "round");
+    json_u64(&j, "round", round);
+    json_u64(&j, "workers", workers);
+    json_f64(&j, "cpu_us_per_message", cpu_us);
+    json_f64(&j, "p50_us", outcome_number(result, "latency.p50_us"));
+    json_bool(&j, "ok", outcome_ok(result));
+    json_print(&j);
+    outcome_free(result);
+    return cpu_us;
+}
+
+static int bar_parked(void)
+{
+    double many[ROUNDS_MAX];
+    double one[ROUNDS_MAX];
+    double wakes[ROUNDS_MAX];
+    double ratios[ROUNDS_MAX];
+    struct server servers[2];
+    struct json j;
+    bool ok = true;
+    double ratio;
+
+    set_default(&opt.rounds, 7);
+    set_default(&opt.clients, 40);
+    set_default(&opt.workers, 8);
+    set_default(&opt.seconds, 6);
+    opt.rate = opt.rate > 0 ? opt.rate : 200;
+    if (opt.workers < 2 || opt.clients < opt.workers)
+        die("--workers is at least 2, --clients at least --workers: each has a member to send to");
+    serve(&servers[0], opt.workers, NULL);
+    serve(&servers[1], 1, NULL);
+    for (uint32_t i = 0; i < opt.rounds; i++) {
+        many[i] = parked_round(&servers[0], opt.workers, i, &ok);
+        one[i] = parked_round(&servers[1], 1, i, &ok);
+        wakes[i] =
+            wake_measure_seldom(opt.workers - 1, (uint32_t)(opt.rate * opt.seconds), opt.rate);
+        ratios[i] = (many[i] - one[i]) / (opt.workers - 1) / wakes[i];
+    }
+    server_stop(servers[0].pid);
+    server_stop(servers[1].pid);
+    result_begin(&j, "parked");
+    json_f64(&j, "rate", opt.rate);
+    spread(&j, "cpu_us_per_message", many, opt.rounds);
+    spread(&j, "cpu_us_per_message_of_one_worker", one, opt.rounds);
+    spread(&j, "cpu_us_of_a_bare_wake", wakes, opt.rounds);
+    spread(&j, "ratio", ratios, opt.rounds);
+    json_f64(&j, "bar", opt.parked_bar);
+    ratio = median_of(ratios, opt.rounds);
+    return result_end(&j, ok && ratio <= opt.parked_bar);
+}
+
 /* ---- unicast ---- */
 
 /* Members are on `host`, publishers on `from`: the same one, or another of its cluster. */
@@ -366,7 +442,7 @@ static int bar_unicast(void)
 
 int main(int argc, char **argv)
 {
-    const char *bar = opt_parse(options, "bars slow|storm|unicast [options]", argc, argv);
+    const char *bar = opt_parse(options, "bars slow|storm|unicast|parked [options]", argc, argv);
 
     if (opt.rounds > ROUNDS_MAX)
         die("--rounds is at most %u", ROUNDS_MAX);
@@ -376,5 +452,7 @@ int main(int argc, char **argv)
         return bar_storm();
     if (bar && strcmp(bar, "unicast") == 0)
         return bar_unicast();
-    die("which one: slow, storm or unicast? (try --help)");
+    if (bar && strcmp(bar, "parked") == 0)
+        return bar_parked();
+    die("which one: slow, storm, unicast or parked? (try --help)");
 }

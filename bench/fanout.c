@@ -76,6 +76,7 @@ struct group {
     char publish[LEAD_MAX + PAYLOAD_MAX + 8];
     uint64_t began_ns; /* open loop, this round; 0: at rest */
     uint64_t due;      /* the next message of this round */
+    int schedule;      /* timer: ticks when messages are due */
 };
 
 static bool is_publisher(const struct group *g, const struct client *c)
@@ -227,6 +228,19 @@ static uint64_t open_period_ns(void)
     return NS_PER_S * (opt.members / opt.rooms) / opt.rate;
 }
 
+/* Ticks at `first_ns`, and each period from then on. */
+static void tick_from(const struct group *g, uint64_t first_ns)
+{
+    struct timespec period = { .tv_sec = (time_t)(open_period_ns() / NS_PER_S),
+                               .tv_nsec = (long)(open_period_ns() % NS_PER_S) };
+    struct timespec first = { .tv_sec = (time_t)(first_ns / NS_PER_S),
+                              .tv_nsec = (long)(first_ns % NS_PER_S) };
+    struct itimerspec every = { .it_interval = period, .it_value = first };
+
+    if (timerfd_settime(g->schedule, TFD_TIMER_ABSTIME, &every, NULL) != 0)
+        die("timerfd: %s", strerror(errno));
+}
+
 static void publish_open(struct group *g)
 {
     uint64_t now = now_ns();
@@ -238,21 +252,19 @@ static void publish_open(struct group *g)
     if (g->began_ns == 0) {
         g->began_ns = now;
         g->due = 0;
+        tick_from(g, now + open_period_ns()); /* the first is due now */
     }
     for (; g->began_ns + g->due * open_period_ns() <= now; g->due++)
         publish_one(g, (uint32_t)(g->due % opt.rooms), g->began_ns + g->due * open_period_ns());
 }
 
-static void watch_schedule(struct engine *e)
+static void watch_schedule(struct group *g)
 {
-    struct timespec period = { .tv_sec = (time_t)(open_period_ns() / NS_PER_S),
-                               .tv_nsec = (long)(open_period_ns() % NS_PER_S) };
-    struct itimerspec every = { .it_interval = period, .it_value = period };
-    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-
-    if (fd < 0 || timerfd_settime(fd, 0, &every, NULL) != 0)
+    g->schedule = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (g->schedule < 0)
         die("timerfd: %s", strerror(errno));
-    engine_watch(e, fd);
+    tick_from(g, now_ns());
+    engine_watch(&g->engine, g->schedule);
 }
 
 static int group_main(uint32_t index, void *ctx)
@@ -277,7 +289,7 @@ static int group_main(uint32_t index, void *ctx)
     g.digits_of = UINT64_MAX;
     prepare_message(&g);
     if (index == 0 && opt.rate > 0)
-        watch_schedule(&g.engine);
+        watch_schedule(&g);
     else if (index == 0)
         engine_watch(&g.engine, g.side->wake);
     (void)engine_start(&g.engine, UINT32_MAX);

@@ -20,7 +20,7 @@ struct process_memory {
     uint64_t pss;     /* each page shared by the number of its holders */
     uint64_t anon;    /* of it: heap and stacks */
     uint64_t shared;  /* of it: the region: ring, tables */
-    uint64_t file;    /* of it: code */
+    uint64_t file;    /* of it: programs and libraries */
     uint64_t private; /* pages that no other process has */
 };
 
@@ -48,7 +48,7 @@ void scale_memory_read(struct scale_memory *m, pid_t server, const struct driver
 /* What sockets have queued now, as the kernel counts it against tcp_mem: whole pages. */
 uint64_t scale_memory_tcp_queued(void);
 
-/* PSS of all processes of the server. */
+/* PSS of all processes of the server, less the pages of files. */
 uint64_t scale_memory_server(const struct scale_memory *m);
 /* PSS of the client processes. */
 uint64_t scale_memory_clients(const struct scale_memory *m);

@@ -7,11 +7,13 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/util.h"
 
-#define WARM_UP 100u
+#define WARM_UP      100u
+#define SLEEPERS_MAX 64u
 
 static void ring_open(struct io_uring *ring)
 {
@@ -97,4 +99,54 @@ void wake_measure(struct wake_cost *out, uint32_t n)
         (used_us(RUSAGE_SELF) + used_us(RUSAGE_CHILDREN) - before) / (2.0 * (n + WARM_UP));
     (void)close(to);
     (void)close(back);
+}
+
+static _Noreturn void sleeper(int fd, uint32_t n)
+{
+    struct io_uring ring;
+
+    ring_open(&ring);
+    for (uint32_t i = 0; i < n; i++)
+        wait_for(&ring, fd);
+    _exit(0);
+}
+
+double wake_measure_seldom(uint32_t sleepers, uint32_t n, double rate)
+{
+    const uint64_t period_ns = (uint64_t)(1e9 / rate);
+    double before = used_us(RUSAGE_SELF) + used_us(RUSAGE_CHILDREN);
+    int fds[SLEEPERS_MAX];
+    uint64_t due_ns;
+
+    if (sleepers == 0 || sleepers > SLEEPERS_MAX)
+        die("1 to %u sleepers", SLEEPERS_MAX);
+    for (uint32_t i = 0; i < sleepers; i++) {
+        pid_t pid;
+
+        fds[i] = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
+        if (fds[i] < 0)
+            die("eventfd: %s", strerror(errno));
+        pid = fork();
+        if (pid < 0)
+            die("fork: %s", strerror(errno));
+        if (pid == 0)
+            sleeper(fds[i], n);
+    }
+    due_ns = now_ns();
+    for (uint32_t i = 0; i < n; i++) {
+        struct timespec due;
+
+        due_ns += period_ns;
+        due = (struct timespec){ (time_t)(due_ns / NS_PER_S), (long)(due_ns % NS_PER_S) };
+        while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL) == EINTR)
+            ;
+        for (uint32_t k = 0; k < sleepers; k++)
+            wake(fds[k]);
+    }
+    for (uint32_t i = 0; i < sleepers; i++) {
+        if (wait(NULL) < 0)
+            die("wait: %s", strerror(errno));
+        (void)close(fds[i]);
+    }
+    return (used_us(RUSAGE_SELF) + used_us(RUSAGE_CHILDREN) - before) / ((double)sleepers * n);
 }

@@ -17,4 +17,8 @@ struct wake_cost {
 /* `n` round trips. Forks; dies when io_uring is refused. */
 void wake_measure(struct wake_cost *out, uint32_t n);
 
+/* CPU of a wake, in µs, where `sleepers` processes are woken together, `n` times, `rate` times a second: they have slept long enough to
+ * have left the caches, as those of a server with little to do. */
+double wake_measure_seldom(uint32_t sleepers, uint32_t n, double rate);
+
 #endif

@@ -207,13 +207,15 @@ test('the bars of several runs start their servers and judge', { timeout: 60000 
     for (const round of bars.lines().filter((line) => line.event === 'round')) assert.equal(round.ok, true, JSON.stringify(round));
     return result;
   };
-  const [slow, storm, local, remote] = await Promise.all([
+  const [slow, storm, local, remote, parked] = await Promise.all([
     bar('slow', { clients: 100, rounds: 1, seconds: 1, 'p99-bar': 0.001 }),
     bar('storm', { clients: 60, 'storm-bar': 1000 }),
     bar('unicast', { clients: 40, workers: 3, rounds: 1, seconds: 1, rate: 200, probes: 5, 'cpu-bar': 0.0001 }),
     bar('unicast', { clients: 40, workers: 3, rounds: 1, seconds: 1, rate: 200, probes: 5, redis: true }),
+    bar('parked', { clients: 6, workers: 3, rounds: 1, seconds: 1, rate: 50, 'parked-bar': 1000 }),
   ]);
-  assert.deepEqual([slow.ok, storm.ok, local.ok], [false, true, false]); // by the bars given
+  assert.deepEqual([slow.ok, storm.ok, local.ok, parked.ok], [false, true, false, true]); // by the bars given
+  assert.ok(parked.cpu_us_of_a_bare_wake.median > 0.5, JSON.stringify(parked));
   assert.ok(slow.ratio.median > 0.001 && storm.share_of_bound.median <= 1);
   for (const unicast of [local, remote]) assert.ok(unicast.cpu_us_of_a_bare_wake.median > 0.5 && unicast.woken_per_message.median <= 3, JSON.stringify(unicast));
   assert.ok(remote.probe_mean.median >= 0.5, JSON.stringify(remote)); // the bridge rings the member's worker, and nobody else counts
