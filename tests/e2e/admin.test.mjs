@@ -1,4 +1,4 @@
-// admin.test.mjs: the admin listener of a running server: what it shows, what it does, and whom it refuses. @test parallel timeout=240
+// admin.test.mjs: the admin listener of a running server: what it shows, what it does, and whom it refuses. @test asan-soak parallel timeout=240
 import assert from 'node:assert/strict';
 import { request as httpClient, Agent } from 'node:http';
 import { networkInterfaces } from 'node:os';

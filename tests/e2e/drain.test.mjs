@@ -1,4 +1,4 @@
-// drain.test.mjs: TERM: load balancers notice first, clients are sent away at a pace, nobody loses what was queued. @test parallel
+// drain.test.mjs: TERM: load balancers notice first, clients are sent away at a pace, nobody loses what was queued. @test asan-soak parallel
 import assert from 'node:assert/strict';
 import { collect, fetchText, httpRequest, ioClient, ioClients, rawConnect, slow, startForwarder, startPeal, test, waitFor, wsClient } from './lib/index.mjs';
 import { workersOf } from './lib/engine.mjs';

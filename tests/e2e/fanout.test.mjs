@@ -1,5 +1,5 @@
 // fanout.test.mjs: 4 workers, 100 real clients over WebSocket, 8 publishers with 500 messages each to one room: everybody gets everything exactly once,
-// and all see the same order; however connections find their worker. @test timeout=120
+// and all see the same order; however connections find their worker. @test asan-soak timeout=120
 import assert from 'node:assert/strict';
 import { startPeal, test, waitFor, wsClient } from './lib/index.mjs';
 import { FANOUT_CONFIG, fanOut, roomOf } from './lib/fanout.mjs';

@@ -1,5 +1,5 @@
 // namespaces.test.mjs: names that clients choose (`/name*`) come and go without end, have a bound that costs nobody else anything, and never get another's messages.
-// @test timeout=300
+// @test asan-soak timeout=300
 import assert from 'node:assert/strict';
 import { httpRequest, redisClient, startNodeServer, startPeal, startRedis, test, waitFor } from './lib/index.mjs';
 import { logged } from './lib/cluster.mjs';

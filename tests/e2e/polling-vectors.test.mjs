@@ -1,6 +1,6 @@
 // polling-vectors.test.mjs: what was recorded with the real server and the real client, replayed: the same answers, ids, dates and header order
 // aside. Differences that are meant are in DIFFERENT and SKIPPED, with their reason. PEAL_TEST_TARGET=node replays all of it against the real
-// server. @test no-asan timeout=120
+// server. @test parallel no-asan timeout=120
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';

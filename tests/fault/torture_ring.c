@@ -641,9 +641,12 @@ static int run(uint32_t kills)
     shm_store_u32(&shared->crowd, CROWD_OVER);
     for (uint32_t slot = SURVIVORS; slot < SLOTS; slot++)
         shm_store_u32(&shared->orders[slot], NEVER);
-    sleep_us(20000); /* who was just dying is dead now */
-    look_for_deaths(0);
-    reap_all();
+    for (int i = 0; i < 20;
+         i++) { /* whoever was just dying is dead at the end, however late it gets a CPU */
+        sleep_us(20000);
+        look_for_deaths(0);
+        reap_all();
+    }
     if (shared->failed == FINE)
         calm_rounds();
     end_all(shared->failed == FINE);
@@ -683,6 +686,11 @@ static int run_apart(char *kills, char *mistake)
 
 int main(int argc, char **argv)
 {
+#ifdef __SANITIZE_ADDRESS__
+    char kills[] = "700"; /* dear there, and the moments are the same */
+#else
+    char kills[] = "2100";
+#endif
     uint32_t n_passed = 0;
 
     if (argc >= 3 && strcmp(argv[1], "run") == 0) {
@@ -690,8 +698,7 @@ int main(int argc, char **argv)
         rings_at_holes = argc < 4 || strcmp(argv[3], "no-hole-bells") != 0;
         return run((uint32_t)strtoul(argv[2], NULL, 10));
     }
-    n_passed += run_apart(getenv("PEAL_SOAK") != NULL ? (char[]){ "20000" } : (char[]){ "2100" },
-                          NULL) == FINE;
+    n_passed += run_apart(getenv("PEAL_SOAK") != NULL ? (char[]){ "20000" } : kills, NULL) == FINE;
     n_passed += run_apart((char[]){ "200" }, (char[]){ "no-void" }) == NO_PROGRESS;
     n_passed += run_apart((char[]){ "20" }, (char[]){ "no-hole-bells" }) == SLEPT;
     printf("%u passed, %u failed\n", n_passed, 3 - n_passed);

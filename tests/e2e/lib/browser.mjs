@@ -1,9 +1,9 @@
 // browser.mjs: Debian's Chromium, headless, through playwright-core.
-import { chromium } from 'playwright-core';
 import { defer, keepLog, slow } from './test.mjs';
 
 // Gives playwright's Browser with newPage wrapped: console messages and page errors go to the test's log and to page.problems.
 export async function startBrowser(t, { executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium', args = [] } = {}) {
+  const { chromium } = await import('playwright-core'); // half a second of CPU: only who has a browser pays it
   const browser = await chromium.launch({
     executablePath,
     timeout: 30000 * slow,

@@ -79,9 +79,10 @@ export async function startPeal(t, { options = {}, args = [], config, env = {}, 
     const all = process_.pid === undefined ? [] : [processInfo(process_.pid), ...descendants(process_.pid), ...processesMarked('TEST_MARK', mark)];
     for (const p of all.filter(Boolean)) known.set(`${p.pid}/${p.start}`, p);
   };
+  const alive = () => [...known.values()].filter(isAlive);
   const survivors = () => {
     remember();
-    return [...known.values()].filter(isAlive);
+    return alive();
   };
   let stopped = false;
   let wasReady = false;
@@ -100,7 +101,8 @@ export async function startPeal(t, { options = {}, args = [], config, env = {}, 
       remember();
       if (signal !== null && !process_.hasExited()) process_.kill(signal);
       const result = await within(process_.exited, `the end of ${name} after ${signal}`, timeout);
-      await waitFor(() => survivors().length === 0, {
+      // Looking through all processes is dear: only when those that were known are gone.
+      await waitFor(() => alive().length === 0 && survivors().length === 0, {
         timeout: survivorTimeout,
         what: () => `the end of ${survivors().map((p) => `${p.name}(${p.pid})`).join(', ')}, which outlived ${name}`,
       });

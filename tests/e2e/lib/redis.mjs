@@ -1,5 +1,4 @@
 // redis.mjs: a Redis of the test's own, on a free port, that keeps nothing on disk.
-import { createClient } from 'redis';
 import { freePort, startProcess, temporaryFolder } from './process.mjs';
 import { defer } from './test.mjs';
 import { waitFor, within } from './wait.mjs';
@@ -26,6 +25,7 @@ export async function startRedis(t, { args = [], port } = {}) {
 
 // A connected client of the `redis` package, closed at the end of the test.
 export async function redisClient(t, redis, options = {}) {
+  const { createClient } = await import('redis'); // half a second of CPU: only who needs it pays it
   const client = createClient({ url: redis.url, ...options });
   client.on('error', () => {}); // while Redis is away, as the test wants it
   await client.connect();
