@@ -409,7 +409,7 @@ void loop_flush(struct loop *l, uint8_t op, loop_done done, void *context)
 /* Has the kernel completions that it hands out only when asked? It says so in the shared memory, which costs no system call. */
 static bool kernel_has_more(const struct loop *l)
 {
-    return (__atomic_load_n(l->uring.sq.kflags, __ATOMIC_ACQUIRE) &
+    return (IO_URING_READ_ONCE(*l->uring.sq.kflags) &
             (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
 }
 
