@@ -113,24 +113,29 @@ static int result_end(struct json *j, bool ok)
     return ok ? 0 : 1;
 }
 
-/* ---- slow ---- */
-
-static double slow_round(const struct server *s, uint32_t round, uint32_t n_slow, bool *ok)
+/* A room of opt.clients members and one publisher, for a round; `n_slow` of them do not read. */
+static struct outcome *run_fanout(const struct server *s, uint32_t payload, uint32_t n_slow)
 {
     struct child r;
-    struct json j;
-    struct outcome *result;
-    double p99;
 
     child_begin(&r, "fanout");
     child_add(&r, "--url=ws://127.0.0.1:%u/", s->port);
     child_add(&r, "--clients=%u", opt.clients + 1);
     child_add(&r, "--rate=%f", opt.rate);
     child_add(&r, "--messages=%u", (uint32_t)(opt.rate * opt.seconds));
-    child_add(&r, "--payload=1000");
+    child_add(&r, "--payload=%u", payload);
     child_add(&r, "--slow=%u", n_slow);
-    result = child_run(&r);
-    p99 = outcome_number(result, "latency.p99_us");
+    return child_run(&r);
+}
+
+/* ---- slow ---- */
+
+static double slow_round(const struct server *s, uint32_t round, uint32_t n_slow, bool *ok)
+{
+    struct outcome *result = run_fanout(s, 1000, n_slow);
+    double p99 = outcome_number(result, "latency.p99_us");
+    struct json j;
+
     *ok = *ok && outcome_ok(result);
     json_begin(&j, "round");
     json_u64(&j, "round", round);
@@ -235,20 +240,11 @@ static int bar_storm(void)
 /* CPU of a message to a few members, so seldom that all workers sleep before it. */
 static double parked_round(const struct server *s, uint32_t workers, uint32_t round, bool *ok)
 {
-    uint32_t messages = (uint32_t)(opt.rate * opt.seconds);
-    struct child r;
+    struct outcome *result = run_fanout(s, 64, 0);
+    double cpu_us =
+        outcome_number(result, "server.cpu_seconds") * 1e6 / (uint32_t)(opt.rate * opt.seconds);
     struct json j;
-    struct outcome *result;
-    double cpu_us;
 
-    child_begin(&r, "fanout");
-    child_add(&r, "--url=ws://127.0.0.1:%u/", s->port);
-    child_add(&r, "--clients=%u", opt.clients + 1);
-    child_add(&r, "--rate=%f", opt.rate);
-    child_add(&r, "--messages=%u", messages);
-    child_add(&r, "--payload=64");
-    result = child_run(&r);
-    cpu_us = outcome_number(result, "server.cpu_seconds") * 1e6 / messages;
     *ok = *ok && outcome_ok(result);
     json_begin(&j, "round");
     json_u64(&j, "round", round);

@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -55,6 +57,19 @@ static double used_us(int who)
            (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
 }
 
+/* A process that ends with us. 0: it is the new one. */
+static pid_t fork_child(void)
+{
+    pid_t parent = getpid();
+    pid_t pid = fork();
+
+    if (pid < 0)
+        die("fork: %s", strerror(errno));
+    if (pid == 0 && (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent))
+        _exit(2);
+    return pid;
+}
+
 static _Noreturn void answer(int mine, int theirs, uint32_t n)
 {
     struct io_uring ring;
@@ -78,9 +93,7 @@ void wake_measure(struct wake_cost *out, uint32_t n)
     memset(out, 0, sizeof *out);
     if (to < 0 || back < 0)
         die("eventfd: %s", strerror(errno));
-    pid = fork();
-    if (pid < 0)
-        die("fork: %s", strerror(errno));
+    pid = fork_child();
     if (pid == 0)
         answer(to, back, n + WARM_UP);
     ring_open(&ring);
@@ -121,15 +134,10 @@ double wake_measure_seldom(uint32_t sleepers, uint32_t n, double rate)
     if (sleepers == 0 || sleepers > SLEEPERS_MAX)
         die("1 to %u sleepers", SLEEPERS_MAX);
     for (uint32_t i = 0; i < sleepers; i++) {
-        pid_t pid;
-
         fds[i] = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
         if (fds[i] < 0)
             die("eventfd: %s", strerror(errno));
-        pid = fork();
-        if (pid < 0)
-            die("fork: %s", strerror(errno));
-        if (pid == 0)
+        if (fork_child() == 0)
             sleeper(fds[i], n);
     }
     due_ns = now_ns();

@@ -6,8 +6,8 @@
  *
  * The ladder (PEAL_RUNG forces a lower one, for tests):
  *   3  rung 2, and sends that take an iovec array without a msghdr (IORING_SEND_VECTORIZED; found by trying, Linux 6.17 and later)
- *   2  SINGLE_ISSUER | DEFER_TASKRUN | SUBMIT_ALL (Linux 6.1)
- *   1  COOP_TASKRUN | SUBMIT_ALL (Linux 5.19; kernels that lack what rung 2 needs)
+ *   2  SINGLE_ISSUER | DEFER_TASKRUN | SUBMIT_ALL | TASKRUN_FLAG (Linux 6.1)
+ *   1  COOP_TASKRUN | SUBMIT_ALL | TASKRUN_FLAG (Linux 5.19; kernels that lack what rung 2 needs)
  *   0  no io_uring: refused, there is no such loop */
 #ifndef PEAL_NET_LOOP_H
 #define PEAL_NET_LOOP_H

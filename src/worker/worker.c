@@ -30,7 +30,7 @@
 #define TIMERS_PER_TURN  4096
 #define FULL_RETRY_MS    2 /* nobody rings a producer that found the ring full */
 #define DRAIN_LOOK_MS    10
-#define ANSWERS_PER_SEND 16
+#define ANSWERS_PER_SEND 16 /* at least: from there on more of them save little */
 #define ROOM_FOR_ANSWERS \
     1100 /* deferred items that one packet may need: rooms of one join, and its acknowledgement */
 
