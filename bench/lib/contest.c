@@ -149,8 +149,9 @@ static double side_run(const struct contest_options *o, struct side *s, double c
     do {
         (void)poll(NULL, 0, LOOK_MS);
         check_side(s);
-    } while (((double)(proc_tree_cpu_ns(s->server.pid) - cpu) < cpu_s * 1e9 ||
-              contest_units(s) - before < samples) &&
+        /* Samples first: looking through /proc would be in them. */
+    } while ((contest_units(s) - before < samples ||
+              (double)(proc_tree_cpu_ns(s->server.pid) - cpu) < cpu_s * 1e9) &&
              now_ns() < end);
     atomic_store(&s->shared->run, 0);
     contest_wait(s, contest_at_rest, LAST_DELIVERIES_MS, "the last units");
