@@ -181,6 +181,8 @@ TEST_LIB  := $(patsubst %.c,$(OUT)/%.o,$(sort $(wildcard tests/lib/*.c)))
 BENCH_LIB := $(patsubst %.c,$(OUT)/%.o,$(sort $(wildcard bench/lib/*.c)))
 
 $(OUT)/tests/%.o: CPPFLAGS_ALL += -Itests
+# Tests do little work themselves: what their compiling costs is what counts. (The normal build keeps the warnings that want an optimizer.)
+$(OUT)/tests/%.o: OPTIMIZE := $(if $(SAN),-O0,-O1)
 $(OUT)/bench/%.o: CPPFLAGS_ALL += -Ibench
 $(OUT)/tests/%.o: tests/%.c $(OUT)/gen/flags | $(READY)
 	$(compile)
