@@ -307,10 +307,11 @@ static void leave(int fd)
     const struct timeval patience = { .tv_sec = 2 };
     char rest[512];
 
-    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0 &&
-        shutdown(fd, SHUT_WR) == 0)
-        while (recv(fd, rest, sizeof rest, 0) > 0)
-            ;
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) != 0 ||
+        shutdown(fd, SHUT_WR) != 0)
+        return;
+    for (int i = 0; i < 16 && recv(fd, rest, sizeof rest, 0) > 0; i++)
+        ;
 }
 
 void server_wait_port(pid_t pid, uint16_t port, uint32_t timeout_ms)

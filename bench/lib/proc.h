@@ -43,7 +43,7 @@ uint16_t proc_free_port(void);
 /* Starts argv[0] with standard output and error in `log_path`, on CPUs of `cpu_mask` (0: any),
  * in a group of its own. Dies with a message when it cannot. */
 pid_t server_start(const char *const argv[], const char *log_path, uint64_t cpu_mask);
-/* Waits until the server accepts on 127.0.0.1:`port`; dies after `timeout_ms` or when it has
+/* Waits until the server accepts on 127.0.0.1:`port`, and has closed the connection that tried it; dies after `timeout_ms` or when it has
  * exited. */
 void server_wait_port(pid_t pid, uint16_t port, uint32_t timeout_ms);
 /* INT twice (Peal: exit at once), then KILL to the whole group; reaps. At most about 3 s. */

@@ -128,6 +128,7 @@ double wake_measure_seldom(uint32_t sleepers, uint32_t n, double rate)
 {
     const uint64_t period_ns = (uint64_t)(1e9 / rate);
     double before = used_us(RUSAGE_SELF) + used_us(RUSAGE_CHILDREN);
+    pid_t pids[SLEEPERS_MAX]; /* the caller has other children */
     int fds[SLEEPERS_MAX];
     uint64_t due_ns;
 
@@ -137,7 +138,8 @@ double wake_measure_seldom(uint32_t sleepers, uint32_t n, double rate)
         fds[i] = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
         if (fds[i] < 0)
             die("eventfd: %s", strerror(errno));
-        if (fork_child() == 0)
+        pids[i] = fork_child();
+        if (pids[i] == 0)
             sleeper(fds[i], n);
     }
     due_ns = now_ns();
@@ -152,8 +154,8 @@ double wake_measure_seldom(uint32_t sleepers, uint32_t n, double rate)
             wake(fds[k]);
     }
     for (uint32_t i = 0; i < sleepers; i++) {
-        if (wait(NULL) < 0)
-            die("wait: %s", strerror(errno));
+        if (waitpid(pids[i], NULL, 0) != pids[i])
+            die("waitpid: %s", strerror(errno));
         (void)close(fds[i]);
     }
     return (used_us(RUSAGE_SELF) + used_us(RUSAGE_CHILDREN) - before) / ((double)sleepers * n);

@@ -641,8 +641,8 @@ static int run(uint32_t kills)
     shm_store_u32(&shared->crowd, CROWD_OVER);
     for (uint32_t slot = SURVIVORS; slot < SLOTS; slot++)
         shm_store_u32(&shared->orders[slot], NEVER);
-    for (int i = 0; i < 20;
-         i++) { /* whoever was just dying is dead at the end, however late it gets a CPU */
+    /* whoever was just dying is dead at the end, however late it gets a CPU */
+    for (int i = 0; i < 20; i++) {
         sleep_us(20000);
         look_for_deaths(0);
         reap_all();
